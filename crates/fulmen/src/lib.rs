@@ -1,0 +1,1 @@
+//! The facade: one dependency that re-exports the Fulmen crates.

@@ -1,0 +1,1 @@
+//! The driver: group commit, release of actions, ports.

@@ -1,0 +1,1 @@
+//! Chain data from Bitcoin Core over RPC and REST.

@@ -1,0 +1,1 @@
+//! Stores for the record batches of a node: SQLite and plain files.

@@ -1,0 +1,3 @@
+//! BOLT 7: the network graph and its synchronisation.
+#![no_std]
+extern crate alloc;

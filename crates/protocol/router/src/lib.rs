@@ -1,0 +1,3 @@
+//! Path finding over an immutable graph snapshot.
+#![no_std]
+extern crate alloc;
