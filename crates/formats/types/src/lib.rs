@@ -1,3 +1,33 @@
-//! Amounts, identifiers, features and the byte codec that every Fulmen crate shares.
+//! The words that every Fulmen crate shares: amounts, heights, identifiers, features and the byte
+//! codec of BOLT 1.
+//!
+//! Values that must not be mixed have types of their own: a [`Msat`] is no [`bitcoin::Amount`], a
+//! [`BlockHeight`] is no [`CltvExpiry`], and rounding is part of a method's name. This crate holds no
+//! state and knows no message; `fulmen-wire` has those.
+//!
+//! ```
+//! use fulmen_types::{BlockHeight, CltvExpiryDelta, Msat};
+//!
+//! let amount = Msat::from_sat(1_000);
+//! assert_eq!(amount.checked_add(Msat::new(1)).map(Msat::to_sat_floor), Some(1_000));
+//! let expiry = BlockHeight::new(800_000) + CltvExpiryDelta::new(40);
+//! assert_eq!(expiry.to_u32(), 800_040);
+//! ```
 #![no_std]
 extern crate alloc;
+
+mod amount;
+pub mod codec;
+mod features;
+mod height;
+mod ids;
+mod printable;
+
+pub use amount::{FeeratePerKw, Msat};
+pub use features::{ChannelType, Feature, FeatureContext, FeatureError, Features};
+pub use height::{BlockHeight, CltvExpiry, CltvExpiryDelta, Timestamp};
+pub use ids::{
+    ChannelId, CommitmentNumber, HtlcId, NodeId, ParseIdError, PaymentHash, PaymentPreimage,
+    PaymentSecret, ShortChannelId,
+};
+pub use printable::Printable;
