@@ -22,6 +22,7 @@ mod features;
 mod height;
 mod ids;
 mod printable;
+pub mod record;
 
 pub use amount::{FeeratePerKw, Msat};
 pub use features::{ChannelType, Feature, FeatureContext, FeatureError, Features};
