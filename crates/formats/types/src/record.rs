@@ -38,6 +38,13 @@ pub enum Space {
     Lease = 12,
     /// Data of the adapters at the edge, for instance the on-chain wallet.
     Edge = 13,
+    /// A payment of ours that has ended, by payment hash. Read one by one, so that neither start-up nor
+    /// memory grows with the payments ever made.
+    PaymentArchive = 14,
+    /// An invoice of ours that is paid or expired, by payment hash. Read one by one.
+    InvoiceArchive = 15,
+    /// A channel that is closed and resolved 100 blocks deep, by keys id: what history shows of it.
+    ChannelArchive = 16,
 }
 
 impl Space {
@@ -57,6 +64,9 @@ impl Space {
         Self::Peer,
         Self::Lease,
         Self::Edge,
+        Self::PaymentArchive,
+        Self::InvoiceArchive,
+        Self::ChannelArchive,
     ];
 
     /// The number on disk.
@@ -72,7 +82,14 @@ impl Space {
     /// Whether the node holds such records in memory and wants them at start. The others are asked for
     /// one by one when needed, so that start-up and memory don't grow with a channel's age.
     pub const fn is_loaded_at_start(self) -> bool {
-        !matches!(self, Self::RemoteCommitment | Self::Edge)
+        !matches!(
+            self,
+            Self::RemoteCommitment
+                | Self::Edge
+                | Self::PaymentArchive
+                | Self::InvoiceArchive
+                | Self::ChannelArchive
+        )
     }
 }
 
