@@ -9,6 +9,7 @@ use core::fmt;
 use bitcoin::{
     Amount, BlockHash, OutPoint, ScriptBuf, Transaction, TxOut, Txid,
     consensus::encode::{deserialize, serialize},
+    constants::ChainHash,
     hashes::Hash,
     secp256k1::{PublicKey, ecdsa, schnorr},
 };
@@ -426,6 +427,18 @@ macro_rules! hashes {
     )*};
 }
 hashes!(Txid, BlockHash, bitcoin::hashes::sha256::Hash);
+
+impl Encode for ChainHash {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.as_bytes());
+    }
+}
+
+impl Decode for ChainHash {
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        r.take_array::<32>().map(Self::from)
+    }
+}
 
 /// The txid, then the output index in 4 bytes: for records of our own (messages use 2).
 impl Encode for OutPoint {

@@ -1,0 +1,62 @@
+//! Why a message can't be accepted, and what the peer is told.
+
+use alloc::string::ToString;
+use core::fmt;
+
+use fulmen_types::{ChannelId, codec::DecodeError};
+
+use crate::{MAX_MESSAGE_LEN, Message, Warning};
+
+/// Why bytes are no message to go on with. All of these close the connection (BOLT 1, receiving node);
+/// no channel is failed for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageError {
+    /// Longer than 65535 bytes; how long.
+    TooLong(usize),
+    /// Too short to have a type.
+    NoType,
+    /// An even type that is not known: the peer counts on its being understood.
+    UnknownEven(u16),
+    /// A known message that breaks its format.
+    Malformed {
+        /// The message's type.
+        type_: u16,
+        /// What is wrong.
+        error: DecodeError,
+    },
+}
+
+impl MessageError {
+    /// What to tell the peer before closing the connection.
+    pub fn warning(&self) -> Warning {
+        Warning::new(ChannelId::ALL, &self.to_string())
+    }
+}
+
+impl fmt::Display for MessageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong(len) => write!(
+                f,
+                "a message of {len} bytes is longer than {MAX_MESSAGE_LEN} (BOLT 1)"
+            ),
+            Self::NoType => f.write_str("a message without a type (BOLT 1)"),
+            Self::UnknownEven(type_) => {
+                write!(f, "unknown message of even type {type_} (BOLT 1)")
+            }
+            Self::Malformed { type_, error } => {
+                let name = Message::name_of(*type_).unwrap_or("unknown");
+                write!(f, "malformed {name} (type {type_}): {error}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for MessageError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Malformed { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}

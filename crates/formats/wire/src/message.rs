@@ -1,0 +1,219 @@
+//! The table of all messages, and the way from bytes to them and back.
+
+use alloc::vec::Vec;
+
+use fulmen_types::{
+    ChannelId,
+    codec::{Decode, Encode},
+};
+
+use crate::{
+    AcceptChannel, AcceptChannel2, AnnouncementSignatures, ChannelAnnouncement, ChannelReady,
+    ChannelReestablish, ChannelUpdate, ClosingComplete, ClosingSig, ClosingSigned,
+    CommitmentSigned, Error, FundingCreated, FundingSigned, GossipTimestampFilter, Init,
+    MessageError, NodeAnnouncement, OnionMessage, OpenChannel, OpenChannel2, PeerStorage,
+    PeerStorageRetrieval, Ping, Pong, QueryChannelRange, QueryShortChannelIds, ReplyChannelRange,
+    ReplyShortChannelIdsEnd, RevokeAndAck, Shutdown, SpliceAck, SpliceInit, SpliceLocked,
+    StartBatch, Stfu, TxAbort, TxAckRbf, TxAddInput, TxAddOutput, TxComplete, TxInitRbf,
+    TxRemoveInput, TxRemoveOutput, TxSignatures, UpdateAddHtlc, UpdateFailHtlc,
+    UpdateFailMalformedHtlc, UpdateFee, UpdateFulfillHtlc, Warning,
+};
+
+/// The most bytes that a message can have, with its type (BOLT 1).
+pub const MAX_MESSAGE_LEN: usize = 65535;
+
+/// A message's number and name.
+pub trait MessageType: Encode + Decode {
+    /// The `type` of BOLT 1.
+    const TYPE: u16;
+    /// The name that the specification uses.
+    const NAME: &'static str;
+}
+
+macro_rules! messages {
+    ($($name:ident $(($($channel:ident)?))?,)*) => {
+        /// A message between peers.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum Message {
+            $(
+                #[doc = concat!("`", stringify!($name), "`, see [`", stringify!($name), "`](struct@crate::", stringify!($name), ").")]
+                $name($name),
+            )*
+            /// A message that this crate does not know: odd, or of a custom type that the caller asked
+            /// for. Who does not know it either ignores it (BOLT 1).
+            Unknown {
+                /// Its type.
+                type_: u16,
+                /// All after the type.
+                payload: Vec<u8>,
+            },
+        }
+
+        impl Message {
+            /// The types that this crate knows, with their names.
+            pub const KNOWN: &'static [(u16, &'static str)] =
+                &[$(($name::TYPE, $name::NAME)),*];
+
+            /// The type number.
+            pub const fn type_id(&self) -> u16 {
+                match self {
+                    $(Self::$name(_) => $name::TYPE,)*
+                    Self::Unknown { type_, .. } => *type_,
+                }
+            }
+
+            /// The name that the specification uses.
+            pub const fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$name(_) => $name::NAME,)*
+                    Self::Unknown { .. } => "unknown",
+                }
+            }
+
+            /// The channel that the message is about: its `channel_id` or `temporary_channel_id`.
+            pub const fn channel_id(&self) -> Option<ChannelId> {
+                match self {
+                    $($(Self::$name(m) => messages!(@channel m $($channel)?),)?)*
+                    _ => None,
+                }
+            }
+
+            /// Writes what comes after the type.
+            fn encode_payload(&self, out: &mut Vec<u8>) {
+                match self {
+                    $(Self::$name(message) => message.encode(out),)*
+                    Self::Unknown { payload, .. } => out.extend_from_slice(payload),
+                }
+            }
+
+            fn decode_payload(type_: u16, payload: &[u8]) -> Option<Result<Self, fulmen_types::codec::DecodeError>> {
+                match type_ {
+                    $($name::TYPE => Some($name::from_bytes(payload).map(Self::$name)),)*
+                    _ => None,
+                }
+            }
+        }
+
+        $(
+            impl From<$name> for Message {
+                fn from(message: $name) -> Self {
+                    Self::$name(message)
+                }
+            }
+        )*
+    };
+    (@channel $message:ident) => { Some($message.channel_id) };
+    (@channel $message:ident temporary) => { Some($message.temporary_channel_id) };
+}
+
+// In parentheses: the message names its channel, some by a temporary id.
+messages! {
+    Warning(),
+    Stfu(),
+    PeerStorage,
+    PeerStorageRetrieval,
+    Init,
+    Error(),
+    Ping,
+    Pong,
+    OpenChannel(temporary),
+    AcceptChannel(temporary),
+    FundingCreated(temporary),
+    FundingSigned(),
+    ChannelReady(),
+    Shutdown(),
+    ClosingSigned(),
+    ClosingComplete(),
+    ClosingSig(),
+    OpenChannel2(temporary),
+    AcceptChannel2(temporary),
+    TxAddInput(),
+    TxAddOutput(),
+    TxRemoveInput(),
+    TxRemoveOutput(),
+    TxComplete(),
+    TxSignatures(),
+    TxInitRbf(),
+    TxAckRbf(),
+    TxAbort(),
+    SpliceLocked(),
+    SpliceInit(),
+    SpliceAck(),
+    StartBatch(),
+    UpdateAddHtlc(),
+    UpdateFulfillHtlc(),
+    UpdateFailHtlc(),
+    CommitmentSigned(),
+    RevokeAndAck(),
+    UpdateFee(),
+    UpdateFailMalformedHtlc(),
+    ChannelReestablish(),
+    ChannelAnnouncement,
+    NodeAnnouncement,
+    ChannelUpdate,
+    AnnouncementSignatures(),
+    QueryShortChannelIds,
+    ReplyShortChannelIdsEnd,
+    QueryChannelRange,
+    ReplyChannelRange,
+    GossipTimestampFilter,
+    OnionMessage,
+}
+
+impl Message {
+    /// Reads a message: its type, its fields, its TLV stream.
+    ///
+    /// An unknown odd type is returned as [`Message::Unknown`], to be ignored. Every error means that
+    /// the connection is to be closed (BOLT 1); [`MessageError::warning`] says what to send before.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        Self::decode_with(bytes, |_| false)
+    }
+
+    /// The same, for who speaks further messages: those of even type for which `is_known` says yes are
+    /// returned as [`Message::Unknown`] too. Types of this crate are always read by it.
+    pub fn decode_with(
+        bytes: &[u8],
+        is_known: impl FnOnce(u16) -> bool,
+    ) -> Result<Self, MessageError> {
+        if bytes.len() > MAX_MESSAGE_LEN {
+            return Err(MessageError::TooLong(bytes.len()));
+        }
+        let Some((type_, payload)) = bytes.split_first_chunk() else {
+            return Err(MessageError::NoType);
+        };
+        let type_ = u16::from_be_bytes(*type_);
+        match Self::decode_payload(type_, payload) {
+            Some(Ok(message)) => Ok(message),
+            Some(Err(error)) => Err(MessageError::Malformed { type_, error }),
+            // BOLT 1: "upon receiving a message of odd, unknown type: MUST ignore"; "even, unknown
+            // type: MUST close the connection".
+            None if type_ % 2 == 1 || is_known(type_) => Ok(Self::Unknown {
+                type_,
+                payload: payload.to_vec(),
+            }),
+            None => Err(MessageError::UnknownEven(type_)),
+        }
+    }
+
+    /// The bytes to send: type, fields, TLV stream. Only messages that no peer would accept are longer
+    /// than [`MAX_MESSAGE_LEN`]; the transport refuses them, see also [`Message::fits`].
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = self.type_id().to_be_bytes().to_vec();
+        self.encode_payload(&mut out);
+        out
+    }
+
+    /// Whether the encoding is at most [`MAX_MESSAGE_LEN`] bytes: to be asked before sending what a
+    /// peer's or a user's data made long.
+    pub fn fits(&self) -> bool {
+        self.encode().len() <= MAX_MESSAGE_LEN
+    }
+
+    /// The specification's name for a type, if it is known.
+    pub fn name_of(type_: u16) -> Option<&'static str> {
+        Self::KNOWN
+            .iter()
+            .find_map(|(known, name)| (*known == type_).then_some(*name))
+    }
+}
