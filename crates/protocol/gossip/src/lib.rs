@@ -1,3 +1,33 @@
 //! BOLT 7: the network graph and its synchronisation.
+//!
+//! [`NetworkGraph`] is an immutable snapshot of the announced network in dense arrays; [`GraphWriter`]
+//! is its one writer. The graph is a cache: losing it costs a resync, never money.
+//!
+//! ```
+//! use bitcoin::{Amount, constants::ChainHash};
+//! use fulmen_gossip::{GraphWriter, NetworkGraph, NewChannel};
+//! use fulmen_types::{Features, NodeId, ShortChannelId};
+//!
+//! let mut writer = GraphWriter::new(ChainHash::REGTEST);
+//! writer.add_channel(&NewChannel {
+//!     short_channel_id: "110x1x0".parse().unwrap(),
+//!     node_1: NodeId::new([2; 33]),
+//!     node_2: NodeId::new([3; 33]),
+//!     capacity: Some(Amount::from_sat(1_000_000)),
+//!     features: Features::empty(),
+//! }).unwrap();
+//! let graph = writer.snapshot();
+//! assert_eq!((graph.node_count(), graph.channel_count()), (2, 1));
+//! let read = NetworkGraph::from_bytes(&graph.to_bytes()).unwrap();
+//! assert!(read.channel("110x1x0".parse().unwrap()).is_some());
+//! ```
 #![no_std]
 extern crate alloc;
+
+mod crc32c;
+mod graph;
+
+pub use graph::{
+    ChannelIndex, ChannelInfo, Direction, Edge, GraphError, GraphFileError, GraphWriter,
+    NetworkGraph, NewChannel, NewNodeDetails, NodeDetails, NodeIndex, Policy,
+};
