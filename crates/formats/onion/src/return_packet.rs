@@ -6,7 +6,7 @@ use fulmen_types::codec::{Decode, Encode, Reader};
 
 use crate::{
     FailureMessage,
-    attribution::{AttributionData, HoldTime},
+    attribution::{ATTRIBUTION_HOPS_MAX, AttributionData, HoldTime},
     keys::{KeyKind, SharedSecret, hmac, same},
 };
 
@@ -101,7 +101,11 @@ impl ReturnPacket {
     /// Always makes [`DECRYPT_ROUNDS`] rounds.
     pub fn decrypt(mut self, shared_secrets: &[SharedSecret]) -> DecryptedFailure {
         let dummy = SharedSecret::new([0; 32]);
-        let mut attribution = self.attribution_data.take();
+        // A longer path has no room in the data, so nothing can be said about anybody.
+        let mut attribution = self
+            .attribution_data
+            .take()
+            .filter(|_| shared_secrets.len() <= ATTRIBUTION_HOPS_MAX);
         let mut hold_times = Vec::new();
         let mut unattributed = None;
         let mut found: Option<(usize, Vec<u8>)> = None;

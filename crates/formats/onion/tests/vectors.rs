@@ -1,4 +1,5 @@
 //! The official vectors of BOLT 4.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Reads the data files under `vectors/`.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;
 
