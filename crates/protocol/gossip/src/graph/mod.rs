@@ -228,6 +228,15 @@ impl NetworkGraph {
         self.tables.find_node(id)
     }
 
+    /// The index at a position, while it is below [`NetworkGraph::node_slots`].
+    pub fn node_at(&self, position: usize) -> Option<NodeIndex> {
+        if position < self.tables.nodes.len() {
+            u32::try_from(position).ok().map(NodeIndex)
+        } else {
+            None
+        }
+    }
+
     /// The id of a node. `None` for an index of another snapshot.
     pub fn node_id(&self, node: NodeIndex) -> Option<NodeId> {
         self.tables.nodes.get(node.to_usize()).map(|n| n.id)
