@@ -3,12 +3,14 @@
 use alloc::vec::Vec;
 
 use bitcoin::{OutPoint, Transaction, TxOut};
-use fulmen_tx::CounterpartyCommitment;
+use fulmen_tx::{CounterpartyCommitment, Secp};
 use fulmen_types::{BlockHeight, CommitmentNumber, FeeratePerKw, PaymentPreimage, Timestamp};
 
 /// What every step knows of the world.
 #[derive(Clone, Copy, Debug)]
-pub struct EnforceContext {
+pub struct EnforceContext<'a> {
+    /// For elliptic-curve work.
+    pub secp: &'a Secp,
     /// The time of the step.
     pub now: Timestamp,
     /// The tip of the chain that the node has processed, the block of this step included.
