@@ -3,7 +3,7 @@
 //! [`Encode`] appends to a vector and can't fail. [`Decode`] reads from a [`Reader`] over bytes that are
 //! all there, so no length field of a peer ever drives an allocation beyond them.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 use core::fmt;
 
 use bitcoin::{
@@ -249,6 +249,25 @@ impl Encode for Vec<u8> {
 impl Decode for Vec<u8> {
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(r.take_rest().to_vec())
+    }
+}
+
+/// `utf8` to the end of the field: what is no valid UTF-8 is refused, as BOLT 1 lets a reader do. For
+/// people it is shown through [`Printable`](crate::Printable).
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Utf8(pub String);
+
+impl Encode for Utf8 {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.0.as_bytes());
+    }
+}
+
+impl Decode for Utf8 {
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        core::str::from_utf8(r.take_rest())
+            .map(|text| Self(text.into()))
+            .map_err(|_| DecodeError::InvalidValue("text is not valid UTF-8"))
     }
 }
 

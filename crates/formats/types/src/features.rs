@@ -18,6 +18,18 @@ pub enum FeatureContext {
     ChannelType,
 }
 
+impl FeatureContext {
+    /// What it is called in texts for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Init => "init",
+            Self::Node => "node_announcement",
+            Self::Invoice => "an invoice",
+            Self::ChannelType => "channel_type",
+        }
+    }
+}
+
 macro_rules! features {
     ($($(#[$doc:meta])* $name:ident = $bit:literal, $label:literal, [$($ctx:ident),*], [$($dep:ident),*];)*) => {
         /// A feature that this software knows. The number is the even (compulsory) bit of its pair.
@@ -107,10 +119,16 @@ features! {
     OnionMessagesOnlyChannels = 66, "option_onion_messages_only_channels", [Init, Node], [];
     /// `option_simple_taproot`.
     SimpleTaproot = 80, "option_simple_taproot", [Init, Node, ChannelType], [SimpleClose];
+    /// `option_simple_taproot` before its number was settled.
+    SimpleTaprootStaging = 180, "option_simple_taproot_staging", [Init, Node, ChannelType], [SimpleClose];
+    /// `hosted_channels` (bLIP 17).
+    HostedChannels = 256, "hosted_channels", [Init, Node], [];
     /// `option_dns_resolver` (bLIP 32).
     DnsResolver = 258, "option_dns_resolver", [Node], [];
     /// BOLT 11 invoices with blinded paths (bLIP 39).
     Bolt11BlindedPaths = 262, "option_bolt11_blinded_paths", [Invoice], [];
+    /// A provider of liquidity services (bLIP 50).
+    Lsps = 728, "lsps", [Init, Node], [];
 }
 
 /// Why two ends can't work together.
@@ -127,6 +145,10 @@ pub enum FeatureError {
     },
     /// We ask for a feature that the other side does not have.
     NotOffered(Feature),
+    /// The other side asks for a feature that we don't offer.
+    NotSupported(Feature),
+    /// A feature where BOLT 9 does not let it be said.
+    WrongContext(Feature, FeatureContext),
 }
 
 impl fmt::Display for FeatureError {
@@ -142,6 +164,12 @@ impl fmt::Display for FeatureError {
                 )
             }
             Self::NotOffered(feature) => write!(f, "{} is needed and not offered", feature.name()),
+            Self::NotSupported(feature) => {
+                write!(f, "{} is asked for and not supported", feature.name())
+            }
+            Self::WrongContext(feature, context) => {
+                write!(f, "{} has no place in {}", feature.name(), context.name())
+            }
         }
     }
 }
@@ -157,15 +185,19 @@ pub struct Features {
 }
 
 impl Features {
+    /// The most bytes behind a `u16` length.
+    const MAX_LEN: usize = 65535;
+
     /// No bit.
     pub const fn empty() -> Self {
         Self { bytes: Vec::new() }
     }
 
-    /// From the bytes of a message: bit 0 is the lowest bit of the last byte (BOLT 1).
+    /// From the bytes of a message: bit 0 is the lowest bit of the last byte (BOLT 1). No message has
+    /// more than 65535 of them; what lies above is left out.
     pub fn from_be_bytes(bytes: &[u8]) -> Self {
         Self {
-            bytes: bytes.iter().rev().copied().collect(),
+            bytes: bytes.iter().rev().take(Self::MAX_LEN).copied().collect(),
         }
     }
 
@@ -220,11 +252,11 @@ impl Features {
             .is_some_and(|byte| byte >> (bit % 8) & 1 == 1)
     }
 
-    /// Sets a bit by its number, known or not. Numbers above 65535 * 8 don't fit a message and are
+    /// Sets a bit by its number, known or not. Numbers from 65535 * 8 on don't fit a message and are
     /// left out.
     pub fn set_bit(&mut self, bit: u32) {
         let index = (bit / 8) as usize;
-        if index > usize::from(u16::MAX) {
+        if index >= Self::MAX_LEN {
             return;
         }
         if self.bytes.len() <= index {
@@ -248,6 +280,58 @@ impl Features {
     /// Whether no bit is set.
     pub fn is_empty(&self) -> bool {
         self.significant().is_empty()
+    }
+
+    /// Whether `feature` may be used with a peer that offered `theirs` in its `init`, `self` being what
+    /// we offered: both did, or we asked for it (BOLT 1).
+    pub fn negotiates(&self, theirs: &Self, feature: Feature) -> bool {
+        self.requires(feature) || (self.supports(feature) && theirs.supports(feature))
+    }
+
+    /// An error if we and a peer that offered `theirs` can't work together: an unknown even bit, a
+    /// missing dependency, or a feature that one side asks for and the other lacks (BOLT 1, init).
+    ///
+    /// Features that every node is assumed to have need not be said.
+    pub fn check_peer(&self, theirs: &Self) -> Result<(), FeatureError> {
+        theirs.check()?;
+        let lacks = |side: &Self, f: &Feature| !side.supports(*f) && !f.is_assumed();
+        for feature in Feature::ALL {
+            if theirs.requires(*feature) && lacks(self, feature) {
+                return Err(FeatureError::NotSupported(*feature));
+            }
+            if self.requires(*feature) && lacks(theirs, feature) {
+                return Err(FeatureError::NotOffered(*feature));
+            }
+        }
+        Ok(())
+    }
+
+    /// An error for a known feature that must not be said in `context` (BOLT 9): for what we send, since
+    /// a receiver tolerates it.
+    pub fn check_context(&self, context: FeatureContext) -> Result<(), FeatureError> {
+        match Feature::ALL
+            .iter()
+            .find(|f| self.supports(**f) && !f.contexts().contains(&context))
+        {
+            Some(feature) => Err(FeatureError::WrongContext(*feature, context)),
+            None => Ok(()),
+        }
+    }
+
+    /// Only what may be said in `context`: from all that a node can do to what it announces there.
+    #[must_use]
+    pub fn in_context(&self, context: FeatureContext) -> Self {
+        let mut features = Self::empty();
+        for feature in Feature::ALL {
+            if feature.contexts().contains(&context) {
+                for bit in [feature.even_bit(), feature.even_bit() + 1] {
+                    if self.has_bit(bit) {
+                        features.set_bit(bit);
+                    }
+                }
+            }
+        }
+        features
     }
 
     /// The union, as a receiver of `init` takes `globalfeatures` and `features` (BOLT 1).

@@ -221,6 +221,7 @@ impl FromStr for ShortChannelId {
         let mut next = || {
             parts
                 .next()
+                .filter(|p| p.bytes().all(|b| b.is_ascii_digit()))
                 .and_then(|p| p.parse::<u32>().ok())
                 .ok_or(error)
         };

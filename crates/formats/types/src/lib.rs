@@ -21,6 +21,7 @@ pub mod codec;
 mod features;
 mod height;
 mod ids;
+mod node_ref;
 mod printable;
 pub mod record;
 
@@ -31,4 +32,5 @@ pub use ids::{
     ChannelId, CommitmentNumber, HtlcId, NodeId, ParseIdError, PaymentHash, PaymentPreimage,
     PaymentSecret, ShortChannelId,
 };
+pub use node_ref::SciddirOrPubkey;
 pub use printable::Printable;
