@@ -1,4 +1,5 @@
 //! What holds for all values: encodings read back, arithmetic never wraps.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use bitcoin::{
     Amount, BlockHash, OutPoint, ScriptBuf, Transaction, TxIn, TxOut, Txid,

@@ -1,4 +1,5 @@
 //! The vectors of BOLT 1 for what this crate encodes.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use bitcoin::{hex::FromHex, secp256k1::PublicKey};
 use fulmen_types::{

@@ -1,4 +1,5 @@
 //! Single cases of amounts, ids, features, texts and batches.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use bitcoin::{Amount, OutPoint, Txid, hashes::Hash};
 use fulmen_types::{

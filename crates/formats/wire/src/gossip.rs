@@ -177,7 +177,7 @@ impl ChannelUpdate {
 }
 
 /// Goes on with a CRC32C (Castagnoli, reflected; RFC 3720) over `bytes`.
-fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+pub(crate) fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
     bytes.iter().fold(crc, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
             if crc & 1 == 1 {

@@ -60,3 +60,6 @@ pub use queries::{
     ReplyShortChannelIdsEnd,
 };
 pub use setup::{Error, Init, PeerStorage, PeerStorageRetrieval, Ping, Pong, Warning};
+
+#[cfg(test)]
+mod tests;

@@ -67,6 +67,16 @@ macro_rules! message {
                 Ok(Self { $($field,)* $($tlv,)* })
             }
         }
+
+        #[cfg(test)]
+        impl $crate::tests::Generate for $name {
+            fn generate(g: &mut $crate::tests::Source<'_>) -> Self {
+                Self {
+                    $( $field: $crate::tests::Generate::generate(g), )*
+                    $( $tlv: $crate::tests::Generate::generate(g), )*
+                }
+            }
+        }
     };
 }
 

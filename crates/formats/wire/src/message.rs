@@ -95,6 +95,14 @@ macro_rules! messages {
             }
         }
 
+        #[cfg(test)]
+        impl Message {
+            /// One of each, with what `g` says in its fields.
+            pub(crate) fn generate_all(g: &mut crate::tests::Source<'_>) -> Vec<Self> {
+                alloc::vec![$(Self::$name(crate::tests::Generate::generate(g)),)*]
+            }
+        }
+
         $(
             impl From<$name> for Message {
                 fn from(message: $name) -> Self {

@@ -1,0 +1,119 @@
+//! The official vectors of BOLT 1 and BOLT 7.
+
+use super::std::println;
+use alloc::{string::ToString, vec::Vec};
+
+use bitcoin::{constants::ChainHash, hex::FromHex};
+
+use crate::{
+    Init, Message, MessageError, QueryChannelRange, QueryShortChannelIds, ReplyChannelRange,
+};
+
+fn lines(file: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
+    file.lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .map(|line| line.split(' ').collect())
+}
+
+#[test]
+fn message_extension() {
+    let (mut valid, mut invalid) = (0, 0);
+    for line in lines(include_str!("../../vectors/bolt01-extension.txt")) {
+        let decoded = Message::decode(&Vec::from_hex(line[1]).unwrap());
+        if line[0] == "valid" {
+            let empty = Init {
+                globalfeatures: Default::default(),
+                features: Default::default(),
+                networks: None,
+                remote_addr: None,
+            };
+            assert_eq!(decoded, Ok(Message::Init(empty)));
+            valid += 1;
+        } else {
+            assert!(
+                matches!(decoded, Err(MessageError::Malformed { type_: 16, .. })),
+                "{}",
+                line[1]
+            );
+            invalid += 1;
+        }
+    }
+    println!("BOLT 1 Appendix C: {valid} valid, {invalid} invalid");
+    assert_eq!((valid, invalid), (2, 3));
+}
+
+/// `-` for none, else the items between commas.
+fn list<T>(text: &str, item: impl Fn(&str) -> T) -> Option<Vec<T>> {
+    (text != "-").then(|| text.split(',').map(item).collect())
+}
+
+fn number<T: core::str::FromStr<Err = core::num::ParseIntError>>(text: &str) -> T {
+    text.parse().unwrap()
+}
+
+fn pair(text: &str) -> (u32, u32) {
+    let (one, two) = text.split_once('/').unwrap();
+    (number(one), number(two))
+}
+
+#[test]
+fn extended_queries() {
+    let (mut read, mut refused) = (0, 0);
+    for line in lines(include_str!("../../vectors/bolt07-extended-queries.txt")) {
+        let bytes = Vec::from_hex(line[0]).unwrap();
+        if line[1] == "refused" {
+            let error = Message::decode(&bytes).unwrap_err();
+            assert!(error.to_string().contains("zlib"), "{error}");
+            refused += 1;
+            continue;
+        }
+        let [
+            _,
+            name,
+            first,
+            blocks,
+            complete,
+            ids,
+            option,
+            timestamps,
+            checksums,
+            flags,
+        ] = line[..]
+        else {
+            panic!("{line:?}");
+        };
+        let chain_hash = ChainHash::from(<[u8; 32]>::try_from(&bytes[2..34]).unwrap());
+        let encoded_short_ids = list(ids, |id| id.parse().unwrap());
+        let expected: Message = match name {
+            "QueryChannelRange" => QueryChannelRange {
+                chain_hash,
+                first_blocknum: number(first),
+                number_of_blocks: number(blocks),
+                query_option: list(option, number).map(|o| o[0]),
+            }
+            .into(),
+            "ReplyChannelRange" => ReplyChannelRange {
+                chain_hash,
+                first_blocknum: number(first),
+                number_of_blocks: number(blocks),
+                sync_complete: complete == "1",
+                encoded_short_ids: encoded_short_ids.unwrap(),
+                timestamps_tlv: list(timestamps, pair),
+                checksums_tlv: list(checksums, pair),
+            }
+            .into(),
+            "QueryShortChannelIds" => QueryShortChannelIds {
+                chain_hash,
+                encoded_short_ids: encoded_short_ids.unwrap(),
+                query_flags: list(flags, number),
+            }
+            .into(),
+            other => panic!("{other}"),
+        };
+        assert_eq!(Message::decode(&bytes).as_ref(), Ok(&expected));
+        assert_eq!(expected.encode(), bytes);
+        read += 1;
+    }
+    println!("BOLT 7 extended-queries: {read} read, {refused} in zlib refused");
+    assert_eq!((read, refused), (5, 5));
+}
