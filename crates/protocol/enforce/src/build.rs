@@ -114,7 +114,12 @@ impl Draft<'_> {
         }
     }
 
-    fn assemble(&self, left: Option<TxOut>) -> Transaction {
+    /// The weight once signed, at most, without an output for what is left over.
+    pub(crate) fn weight_bare(&self) -> u64 {
+        self.weight_with(self.paired().count())
+    }
+
+    pub(crate) fn assemble(&self, left: Option<TxOut>) -> Transaction {
         let source = |s: &Source| (s.outpoint, s.sequence);
         let coin = |c: &WalletCoin| (c.outpoint, SEQUENCE_COIN);
         let inputs = self

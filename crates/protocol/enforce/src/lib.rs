@@ -21,18 +21,30 @@
 #![no_std]
 extern crate alloc;
 
+mod balance;
+mod build;
+mod claim;
 mod classify;
+mod drive;
 mod evidence;
+mod facts;
 mod input;
+mod kinds;
+mod outcomes;
 mod output;
+mod plan;
 mod reserve;
+mod resolution;
+mod schedule;
+mod state;
+mod view;
 
-
-pub use classify::SpendKind;
+pub use classify::{SpendKind, classify};
 pub use evidence::Evidence;
 pub use input::{
     BroadcastId, BroadcastVerdict, ClaimFeerates, ClaimId, EnforceContext, EnforceInput, WalletCoin,
 };
 pub use output::{BroadcastClass, EnforceEvent, EnforceOutput, PendingSweep, SweepKind};
 pub use reserve::{RESERVED_HTLCS_PER_CHANNEL, required_reserve};
-
+pub use resolution::Resolution;
+pub use state::Start;

@@ -195,6 +195,4 @@ pub struct PendingSweep {
     pub claimable_at: Option<BlockHeight>,
     /// The claim that was broadcast, if any.
     pub claimed_by: Option<Txid>,
-    /// The block of the claim, while it is less than 100 deep.
-    pub confirmed_at: Option<BlockHeight>,
 }
