@@ -236,7 +236,10 @@ impl Resolution {
             match self.run.coins_asked.get(&lease) {
                 None => {
                     self.run.coins_asked.insert(lease, false);
-                    let bare = Draft { coins: &[], ..draft };
+                    let bare = Draft {
+                        coins: &[],
+                        ..draft
+                    };
                     out.push(EnforceOutput::AskCoins {
                         lease,
                         value: bare.coins_needed(goal),
@@ -252,13 +255,19 @@ impl Resolution {
                 raised(a.feerate, FeeratePerKw::new(0))
             });
             if goal < least || draft.coins_needed(goal) > Amount::ZERO {
-                let needed = Draft { coins: &[], ..draft }.coins_needed(least);
+                let needed = Draft {
+                    coins: &[],
+                    ..draft
+                }
+                .coins_needed(least);
                 return self.tell_poor(id, needed, &coins, out);
             }
         }
         match draft.build(goal) {
             Ok(built) => {
-                self.run.coins_asked.retain(|number, _| Some(*number) != lease);
+                self.run
+                    .coins_asked
+                    .retain(|number, _| Some(*number) != lease);
                 self.run.told_poor.remove(&id);
                 self.add_attempt(id, built.tx, goal, built.fee, ctx);
             }

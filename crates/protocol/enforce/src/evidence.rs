@@ -70,7 +70,9 @@ impl Encode for Evidence {
 impl Decode for Evidence {
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         if u8::decode(r)? != VERSION {
-            return Err(DecodeError::InvalidValue("unknown version of an enforcement record"));
+            return Err(DecodeError::InvalidValue(
+                "unknown version of an enforcement record",
+            ));
         }
         Ok(Self {
             params: Decode::decode(r)?,

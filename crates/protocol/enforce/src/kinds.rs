@@ -1,9 +1,9 @@
 //! What the signer needs to know of each output, and of each transaction.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 
 use bitcoin::{OutPoint, Transaction, TxOut, secp256k1::SecretKey};
-use fulmen_signer::BroadcastTx;
+use fulmen_signer::{BroadcastTx, ClaimInput, ClaimSigning, HolderSigning};
 use fulmen_tx::{ChannelParameters, ClaimKind, HolderCommitment, Side};
 use fulmen_types::CommitmentNumber;
 
@@ -77,4 +77,47 @@ impl Resolution {
             },
         })
     }
+}
+
+/// A transaction that is signed already.
+pub(crate) fn ready(tx: Transaction) -> BroadcastTx {
+    BroadcastTx::Ready(tx)
+}
+
+/// Our commitment.
+pub(crate) fn commitment(params: &ChannelParameters, holder: &HolderCommitment) -> BroadcastTx {
+    BroadcastTx::HolderCommitment(Box::new(HolderSigning {
+        params: *params,
+        commitment: holder.clone(),
+    }))
+}
+
+/// A claim: the channel's inputs are to be signed, those of the wallet have their witnesses.
+pub(crate) fn claim(
+    params: &ChannelParameters,
+    tx: Transaction,
+    kinds: Vec<(OutPoint, TxOut, ClaimKind)>,
+) -> BroadcastTx {
+    let place = |outpoint: OutPoint| {
+        let index = tx
+            .input
+            .iter()
+            .position(|i| i.previous_output == outpoint)?;
+        u32::try_from(index).ok()
+    };
+    let inputs = kinds
+        .into_iter()
+        .filter_map(|(outpoint, prevout, kind)| {
+            Some(ClaimInput {
+                index: place(outpoint)?,
+                prevout,
+                kind,
+            })
+        })
+        .collect();
+    BroadcastTx::Claim(Box::new(ClaimSigning {
+        params: *params,
+        tx,
+        inputs,
+    }))
 }

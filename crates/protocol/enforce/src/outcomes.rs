@@ -81,7 +81,12 @@ impl Resolution {
         }
     }
 
-    pub(crate) fn tell_failed(&mut self, view: &View, tip: BlockHeight, out: &mut Vec<EnforceOutput>) {
+    pub(crate) fn tell_failed(
+        &mut self,
+        view: &View,
+        tip: BlockHeight,
+        out: &mut Vec<EnforceOutput>,
+    ) {
         for htlc in self.offered() {
             let told = self.state.told_fulfilled.contains(&htlc.id)
                 || self.state.told_failed.contains(&htlc.id);
@@ -249,7 +254,9 @@ impl Resolution {
             return deep(spent.place.height);
         }
         let given_up = self.state.told_uneconomic.contains(&tracked.outpoint)
-            && tracked.created.is_some_and(|h| h.depth_at(tip) >= GIVE_UP_DEPTH);
+            && tracked
+                .created
+                .is_some_and(|h| h.depth_at(tip) >= GIVE_UP_DEPTH);
         match tracked.role {
             Role::Foreign | Role::OurAnchor => true,
             // BOLT 5: an HTLC that we have no preimage for is settled once it has expired.

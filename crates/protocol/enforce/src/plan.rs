@@ -208,7 +208,10 @@ impl Resolution {
     }
 
     /// The outputs that are there and not spent.
-    pub(crate) fn open<'v>(&self, view: &'v View) -> impl Iterator<Item = &'v Tracked> + use<'v, '_> {
+    pub(crate) fn open<'v>(
+        &self,
+        view: &'v View,
+    ) -> impl Iterator<Item = &'v Tracked> + use<'v, '_> {
         let unspent = |t: &&Tracked| self.facts.spender(&t.outpoint).is_none();
         view.outputs
             .iter()
@@ -362,8 +365,7 @@ impl Resolution {
         };
         let value = |vout: u32| built.txout(vout).map_or(Amount::ZERO, |o| o.value);
         let claimable = built.htlcs.iter().filter(|(htlc, _)| {
-            htlc.offered_by == Side::Local
-                || self.state.preimages.contains_key(&htlc.payment_hash)
+            htlc.offered_by == Side::Local || self.state.preimages.contains_key(&htlc.payment_hash)
         });
         let htlcs = build::sum(claimable.map(|(_, vout)| value(*vout)));
         let main = built.to_local_vout.map_or(Amount::ZERO, value);
@@ -422,7 +424,8 @@ impl Resolution {
         self.claims.retain(|_, claim| {
             !claim.inputs.iter().any(|input| {
                 facts.spender(input).is_some_and(|spent| {
-                    let by_claim = |a: &crate::claim::Attempt| a.tx.compute_txid() == spent.fact.txid;
+                    let by_claim =
+                        |a: &crate::claim::Attempt| a.tx.compute_txid() == spent.fact.txid;
                     spent.place.height.depth_at(tip) > REASONABLE_DEPTH
                         && !claim.live.as_ref().is_some_and(by_claim)
                 })

@@ -18,9 +18,7 @@ use crate::{
     classify::{Known, SpendKind},
     evidence::Evidence,
     facts::{Fact, Facts, Place},
-    input::{
-        BroadcastId, BroadcastVerdict, ClaimId, EnforceContext, EnforceInput, WalletCoin,
-    },
+    input::{BroadcastId, BroadcastVerdict, ClaimId, EnforceContext, EnforceInput, WalletCoin},
     outcomes,
     output::{EnforceEvent, EnforceOutput},
     state::{Part, Saved, Start, State},
@@ -176,7 +174,10 @@ impl Resolution {
                     height,
                     index: *index,
                 };
-                let matches = tx.input.iter().any(|i| outpoints.contains(&i.previous_output));
+                let matches = tx
+                    .input
+                    .iter()
+                    .any(|i| outpoints.contains(&i.previous_output));
                 if matches && !self.facts.contains(place) {
                     self.record(place, tx, batch);
                     found = true;
@@ -346,7 +347,9 @@ impl Resolution {
         let gone = self.facts.remove_from(height);
         if let Some((_, fact)) = gone.into_iter().find(|(_, fact)| spends(fact)) {
             self.state.told_spend = None;
-            out.push(EnforceOutput::Event(EnforceEvent::Unconfirmed { txid: fact.txid }));
+            out.push(EnforceOutput::Event(EnforceEvent::Unconfirmed {
+                txid: fact.txid,
+            }));
             self.state.thrown_out = Some(fact.tx);
         }
     }
@@ -387,7 +390,12 @@ impl Resolution {
         self.run.rebroadcast = true;
     }
 
-    fn verdict(&mut self, id: BroadcastId, verdict: BroadcastVerdict, out: &mut Vec<EnforceOutput>) {
+    fn verdict(
+        &mut self,
+        id: BroadcastId,
+        verdict: BroadcastVerdict,
+        out: &mut Vec<EnforceOutput>,
+    ) {
         match (id, verdict) {
             (
                 _,

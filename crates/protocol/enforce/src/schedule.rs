@@ -105,7 +105,10 @@ mod tests {
         }
         assert_eq!(urgency(None, tip, &FEERATES).target, FEERATES.background);
         // A deadline that has passed is as urgent as can be.
-        assert_eq!(urgency(Some(tip.minus(5)), tip, &FEERATES).target, FEERATES.urgent);
+        assert_eq!(
+            urgency(Some(tip.minus(5)), tip, &FEERATES).target,
+            FEERATES.urgent
+        );
     }
 
     #[test]

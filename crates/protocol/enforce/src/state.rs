@@ -258,9 +258,4 @@ impl Saved {
             kept
         });
     }
-
-    /// Whether the record is on disk.
-    pub(crate) fn contains(&self, part: &Part) -> bool {
-        self.0.contains_key(part)
-    }
 }

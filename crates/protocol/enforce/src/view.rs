@@ -37,10 +37,7 @@ pub(crate) enum Role {
     /// Our main output on a commitment of the peer.
     ToRemote,
     /// An HTLC on a valid commitment of the peer.
-    TheirHtlc {
-        htlc: CommitmentHtlc,
-        next: bool,
-    },
+    TheirHtlc { htlc: CommitmentHtlc, next: bool },
     /// The peer's main output on a revoked commitment.
     RevokedToLocal { number: CommitmentNumber },
     /// An HTLC on a revoked commitment.
@@ -170,7 +167,7 @@ impl Viewer<'_> {
             return;
         };
         let mut add = |vout, role| {
-            outputs.extend(track(tx, txid, vout, Some(spend.height), role));
+            outputs.extend(track(tx, spend.txid, vout, Some(spend.height), role));
         };
         if let Some(vout) = built.to_local_vout {
             add(vout, Role::HolderToLocal);
@@ -183,18 +180,23 @@ impl Viewer<'_> {
             add(*vout, Role::HolderHtlc { index, htlc: *htlc });
         }
         let script = self.delayed_script(&built.keys);
-        self.second_stages(txid, built, &script, Role::HolderSecondStage, outputs);
+        self.second_stages(spend.txid, built, &script, Role::HolderSecondStage, outputs);
     }
 
     fn counterparty(&self, spend: &Spend, tx: &Transaction, outputs: &mut Vec<Tracked>) {
         let next = spend.kind == SpendKind::CounterpartyNext;
-        let Some(known) = self.known.counterparty.iter().find(|c| c.txid == txid) else {
+        let Some(known) = self
+            .known
+            .counterparty
+            .iter()
+            .find(|c| c.txid == spend.txid)
+        else {
             return;
         };
         self.to_remote(spend, tx, outputs);
         for (htlc, vout) in &known.htlcs {
             let role = Role::TheirHtlc { htlc: *htlc, next };
-            outputs.extend(track(tx, txid, *vout, Some(spend.height), role));
+            outputs.extend(track(tx, spend.txid, *vout, Some(spend.height), role));
         }
     }
 
@@ -213,25 +215,28 @@ impl Viewer<'_> {
             if output.script_pubkey == script {
                 let role = Role::RevokedToLocal { number };
                 view.outputs
-                    .extend(track(tx, txid, vout, Some(spend.height), role));
+                    .extend(track(tx, spend.txid, vout, Some(spend.height), role));
             }
         }
         let revoked = self
             .revoked
             .filter(|c| c.content.number == number)
             .map(|c| c.build(self.secp, &self.evidence.params))
-            .filter(|built| built.tx.compute_txid() == txid);
+            .filter(|built| built.txid == spend.txid);
         let Some(built) = revoked else {
             view.wants_record = Some(number);
             return self.foreign(spend, tx, &mut view.outputs);
         };
         for (htlc, vout) in &built.htlcs {
-            let role = Role::RevokedHtlc { number, htlc: *htlc };
+            let role = Role::RevokedHtlc {
+                number,
+                htlc: *htlc,
+            };
             view.outputs
-                .extend(track(tx, txid, *vout, Some(spend.height), role));
+                .extend(track(tx, spend.txid, *vout, Some(spend.height), role));
         }
         let role = Role::RevokedSecondStage { number };
-        self.second_stages(txid, &built, &script, role, &mut view.outputs);
+        self.second_stages(spend.txid, &built, &script, role, &mut view.outputs);
     }
 
     /// Outputs of the transactions that spend HTLC outputs, as far as they pay `script`. All of them: with
@@ -269,7 +274,7 @@ impl Viewer<'_> {
         for (vout, output) in (0u32..).zip(&tx.output) {
             if output.script_pubkey == script {
                 let height = Some(spend.height);
-                outputs.extend(track(tx, txid, vout, height, Role::ToRemote));
+                outputs.extend(track(tx, spend.txid, vout, height, Role::ToRemote));
             }
         }
     }
@@ -280,7 +285,7 @@ impl Viewer<'_> {
         for (vout, _) in (0u32..).zip(&tx.output) {
             if !known.contains(&vout) {
                 let height = Some(spend.height);
-                outputs.extend(track(tx, txid, vout, height, Role::Foreign));
+                outputs.extend(track(tx, spend.txid, vout, height, Role::Foreign));
             }
         }
     }
