@@ -211,7 +211,11 @@ impl FieldCodec<Vec<NetAddress>> for Addresses {
         let mut addresses = Vec::new();
         let mut r = Reader::new(r.take_u16_prefixed()?);
         while !r.is_empty() {
-            addresses.push(NetAddress::decode(&mut r)?);
+            // BOLT 7, node_announcement: "if addrlen is insufficient ... SHOULD send a warning".
+            let address = NetAddress::decode(&mut r).map_err(|_| {
+                DecodeError::InvalidValue("addrlen cuts an address descriptor short (BOLT 7)")
+            })?;
+            addresses.push(address);
         }
         Ok(addresses)
     }

@@ -7,8 +7,8 @@ use fulmen_types::{ChannelId, codec::DecodeError};
 
 use crate::{MAX_MESSAGE_LEN, Message, Warning};
 
-/// Why bytes are no message to go on with. All of these close the connection (BOLT 1, receiving node);
-/// no channel is failed for them.
+/// Why bytes are no message to go on with. No channel is failed for any of these: the peer is told
+/// [`MessageError::warning`], and the connection closed if [`MessageError::closes_connection`] says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageError {
     /// Longer than 65535 bytes; how long.
@@ -27,7 +27,20 @@ pub enum MessageError {
 }
 
 impl MessageError {
-    /// What to tell the peer before closing the connection.
+    /// Whether the connection is to be closed. BOLT 1 wants it for everything but one thing: gossip of
+    /// the right length with a value that it can't have. That may be a stranger's fault, whose message
+    /// the peer only passed on, so it is enough to warn and ignore it (BOLT 7: "MAY close").
+    pub const fn closes_connection(&self) -> bool {
+        !matches!(
+            self,
+            Self::Malformed {
+                type_: 256..=265,
+                error: DecodeError::InvalidValue(_),
+            }
+        )
+    }
+
+    /// What to tell the peer, before closing the connection or instead of it.
     pub fn warning(&self) -> Warning {
         Warning::new(ChannelId::ALL, &self.to_string())
     }

@@ -1,4 +1,8 @@
 //! BOLT 7: announcements. What a signature covers is kept and written again byte for byte.
+//!
+//! What comes behind the known fields of the three signed messages is kept and not looked at: BOLT 1
+//! lets a receiver ignore an extension, and if an even type in it closed connections, any stranger
+//! could part third nodes by an announcement that these only pass on.
 
 use alloc::vec::Vec;
 use core::fmt;

@@ -69,6 +69,12 @@ macro_rules! message {
         }
 
         #[cfg(test)]
+        impl $crate::tests::Table for $name {
+            const FIELDS: &'static [&'static str] = &[$(stringify!($field)),*];
+            const TLVS: &'static [(u64, &'static str)] = &[$(($kind, stringify!($tlv))),*];
+        }
+
+        #[cfg(test)]
         impl $crate::tests::Generate for $name {
             fn generate(g: &mut $crate::tests::Source<'_>) -> Self {
                 Self {

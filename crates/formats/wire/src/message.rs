@@ -101,6 +101,12 @@ macro_rules! messages {
             pub(crate) fn generate_all(g: &mut crate::tests::Source<'_>) -> Vec<Self> {
                 alloc::vec![$(Self::$name(crate::tests::Generate::generate(g)),)*]
             }
+
+            /// Each message's type, name, fields and TLV records.
+            pub(crate) fn tables() -> Vec<crate::tests::Row> {
+                use crate::tests::Table;
+                alloc::vec![$(($name::TYPE, $name::NAME, $name::FIELDS, $name::TLVS),)*]
+            }
         }
 
         $(
@@ -172,8 +178,8 @@ messages! {
 impl Message {
     /// Reads a message: its type, its fields, its TLV stream.
     ///
-    /// An unknown odd type is returned as [`Message::Unknown`], to be ignored. Every error means that
-    /// the connection is to be closed (BOLT 1); [`MessageError::warning`] says what to send before.
+    /// An unknown odd type is returned as [`Message::Unknown`], to be ignored. An error says what to
+    /// tell the peer, and whether to close the connection.
     pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
         Self::decode_with(bytes, |_| false)
     }

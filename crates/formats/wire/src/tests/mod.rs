@@ -61,6 +61,20 @@ impl<'a> Source<'a> {
     }
 }
 
+/// The names in a message's table.
+pub(crate) trait Table {
+    const FIELDS: &'static [&'static str];
+    const TLVS: &'static [(u64, &'static str)];
+}
+
+/// A message's type, name, fields and TLV records.
+pub(crate) type Row = (
+    u16,
+    &'static str,
+    &'static [&'static str],
+    &'static [(u64, &'static str)],
+);
+
 /// A value for a property test.
 pub(crate) trait Generate {
     fn generate(g: &mut Source<'_>) -> Self;
@@ -82,7 +96,7 @@ generate! {
     u32 => |g| u32::from_be_bytes(g.array());
     // Of all magnitudes, so that every length of a `BigSize` comes up.
     u64 => |g| u64::from_be_bytes(g.array()) >> (g.byte() % 64);
-    bool => |g| g.byte() % 2 == 0;
+    bool => |g| g.byte().is_multiple_of(2);
     Amount => |g| Self::from_sat(u64::generate(g));
     SignedAmount => |g| Self::from_sat(i64::from_be_bytes(g.array()));
     Msat => |g| Self::new(u64::generate(g));

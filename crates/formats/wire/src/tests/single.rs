@@ -218,3 +218,16 @@ fn host_names() {
         );
     }
 }
+
+#[test]
+fn bad_values_in_gossip_do_not_part_neighbours() {
+    let error = |type_, error| MessageError::Malformed { type_, error };
+    let value = DecodeError::InvalidValue("x");
+    for type_ in [256, 257, 258, 261, 264] {
+        assert!(!error(type_, value).closes_connection());
+        assert!(error(type_, DecodeError::UnexpectedEnd).closes_connection());
+    }
+    assert!(error(132, value).closes_connection());
+    assert!(MessageError::UnknownEven(44).closes_connection());
+    assert!(MessageError::NoType.closes_connection());
+}
