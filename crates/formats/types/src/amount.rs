@@ -188,3 +188,28 @@ impl Decode for FeeratePerKw {
         u32::decode(r).map(Self)
     }
 }
+
+/// Estimates of feerates, by how soon the transaction must confirm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Feerates {
+    /// Within hours or days: funding, sweeps without deadline.
+    pub background: FeeratePerKw,
+    /// Within about six blocks: commitment transactions, mutual closes.
+    pub normal: FeeratePerKw,
+    /// Within one or two blocks: claims with a deadline.
+    pub urgent: FeeratePerKw,
+    /// The least that mempools take now.
+    pub floor: FeeratePerKw,
+}
+
+impl Default for Feerates {
+    /// The relay floor for everything, until an estimate arrives.
+    fn default() -> Self {
+        Self {
+            background: FeeratePerKw::FLOOR,
+            normal: FeeratePerKw::FLOOR,
+            urgent: FeeratePerKw::FLOOR,
+            floor: FeeratePerKw::FLOOR,
+        }
+    }
+}

@@ -25,7 +25,7 @@ mod node_ref;
 mod printable;
 pub mod record;
 
-pub use amount::{FeeratePerKw, Msat};
+pub use amount::{FeeratePerKw, Feerates, Msat};
 pub use features::{ChannelType, Feature, FeatureContext, FeatureError, Features};
 pub use height::{BlockHeight, CltvExpiry, CltvExpiryDelta, Timestamp};
 pub use ids::{
