@@ -8,9 +8,12 @@
 extern crate alloc;
 
 mod entropy;
+mod failure;
 mod forward;
 mod link;
 mod receive;
+mod record;
+mod send;
 
 pub use entropy::KeyStream;
 pub use forward::{
@@ -20,6 +23,10 @@ pub use forward::{
 };
 pub use link::{HtlcLink, IncomingRef, Resolution};
 pub use receive::{
-    InvoiceError, InvoiceRecord, InvoiceStatus, Invoices, MIN_FINAL_CLTV_EXPIRY_DELTA,
-    MPP_TIMEOUT_MILLIS, Paid, Received, ReceivedHtlc,
+    DEFAULT_MIN_FINAL_CLTV_EXPIRY_DELTA, InvoiceError, InvoiceRecord, InvoiceStatus, Invoices,
+    MIN_FINAL_CLTV_EXPIRY_DELTA, MPP_TIMEOUT_MILLIS, Paid, Received, ReceivedHtlc,
+};
+pub use send::{
+    Attempt, DEFAULT_MAX_ATTEMPTS, DEFAULT_RETRY_MILLIS, FINAL_CLTV_OFFSET, FailureReason, NewHtlc,
+    PayError, PayRequest, Payment, PaymentOutput, PaymentStatus, Payments, Refusal, RouteQuestion,
 };

@@ -1,0 +1,950 @@
+//! Payments of ours: one path at a time, over and over until one carries it through or the limits are
+//! reached.
+//!
+//! A payment is known by its hash and asked for once: asking again gives the same payment. Its record is
+//! in the batch of every step that changes it, with the keys of the attempt that is on its way; so a
+//! failure can be read after a restart, and nothing leaves before it is durable.
+
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::fmt;
+
+use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey, Signing};
+use fulmen_gossip::NetworkGraph;
+use fulmen_onion::{
+    ForwardPayload, HopPayload, PaymentData, PaymentPacket, ReceivePayload, build_payment_onion,
+};
+use fulmen_router::{
+    AvoidList, FINAL_PAYLOAD_LEN, FirstHop, HintHop, NoRoute, Route, RouteHop, RouteRequest,
+    find_route,
+};
+use fulmen_types::{
+    BlockHeight, CltvExpiry, Msat, NodeId, PaymentHash, PaymentPreimage, PaymentSecret,
+    ShortChannelId, Timestamp,
+    codec::DecodeError,
+    record::{RecordKey, Space, WriteBatch},
+};
+
+use crate::{
+    HtlcLink, KeyStream, OutgoingFailure,
+    failure::{self, Verdict},
+};
+
+/// Blocks added to what the payee asks for, in case one is mined while the payment is on its way.
+pub const FINAL_CLTV_OFFSET: u32 = 3;
+/// How often a payment is tried by default.
+pub const DEFAULT_MAX_ATTEMPTS: u32 = 100;
+/// How long a payment is tried by default.
+pub const DEFAULT_RETRY_MILLIS: u64 = 60_000;
+/// A payment that waits for a free slot looks again after this time even if none was reported.
+const SLOT_RETRY_MILLIS: u64 = 1_000;
+/// How many waiting payments are tried again in one tick.
+const RETRIES_PER_TICK: usize = 64;
+
+/// What to pay: from an invoice, with the limits of who pays.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PayRequest {
+    /// The invoice's hash, and the payment's name.
+    pub payment_hash: PaymentHash,
+    /// The invoice's `s`.
+    pub payment_secret: PaymentSecret,
+    /// The invoice's `m`, given to the payee as it is.
+    pub payment_metadata: Option<Vec<u8>>,
+    /// Who is paid.
+    pub payee: PublicKey,
+    /// The invoice's amount, or the one chosen for an invoice without.
+    pub amount: Msat,
+    /// The invoice's `r`.
+    pub hints: Vec<Vec<HintHop>>,
+    /// The invoice's `c`.
+    pub min_final_cltv_expiry_delta: u32,
+    /// The most that forwarding may cost.
+    pub max_fee: Msat,
+    /// The farthest expiry from the tip.
+    pub max_total_cltv: u32,
+    /// The most HTLCs to try.
+    pub max_attempts: u32,
+    /// When to stop trying: never after the invoice expires.
+    pub retry_until: Timestamp,
+    /// The invoice's text, kept for the user.
+    pub invoice: String,
+}
+
+impl fmt::Debug for PayRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PayRequest")
+            .field("payment_hash", &self.payment_hash)
+            .field("payee", &self.payee)
+            .field("amount", &self.amount)
+            .field("max_fee", &self.max_fee)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a payment was not begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PayError {
+    /// Nothing, or more than all money.
+    Amount,
+    /// The time to try is over: most likely the invoice has expired.
+    TooLate,
+    /// A payment with this hash is on its way with another amount or payee.
+    Different,
+}
+
+impl fmt::Display for PayError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Amount => "say an amount above zero and at most 21 million bitcoin",
+            Self::TooLate => "the invoice has expired: ask the payee for a new one",
+            Self::Different => {
+                "a payment with this hash exists with another amount or payee: it is not changed"
+            }
+        })
+    }
+}
+
+impl core::error::Error for PayError {}
+
+/// How far a payment is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PaymentStatus {
+    /// It is being tried.
+    Pending,
+    /// The payee has it.
+    Succeeded {
+        /// The proof.
+        preimage: PaymentPreimage,
+        /// What it cost beyond the amount.
+        fee: Msat,
+        /// When.
+        at: Timestamp,
+    },
+    /// It was given up; nothing was paid.
+    Failed {
+        /// Why, for programs.
+        reason: FailureReason,
+        /// Why, for people.
+        detail: String,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// Why a payment failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureReason {
+    /// No path within the limits.
+    NoRoute,
+    /// The payee refused it.
+    Rejected,
+    /// The time or the attempts are used up.
+    GaveUp,
+    /// The user stopped it.
+    Abandoned,
+}
+
+/// An HTLC of a payment on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Counted from 1.
+    pub number: u32,
+    /// Its path.
+    pub hops: Vec<RouteHop>,
+    /// The key of its onion: reads failures.
+    pub(crate) session_key: SecretKey,
+}
+
+/// A payment of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payment {
+    /// What was asked for.
+    pub request: PayRequest,
+    /// When.
+    pub created_at: Timestamp,
+    /// How many HTLCs were sent.
+    pub attempts: u32,
+    /// How far it is.
+    pub status: PaymentStatus,
+    /// The HTLC that is on its way.
+    pub attempt: Option<Attempt>,
+    /// What the last attempt failed with, for people.
+    pub last_failure: String,
+}
+
+/// A question to the router.
+#[derive(Clone, Debug)]
+pub struct RouteQuestion {
+    /// For which payment.
+    pub payment_hash: PaymentHash,
+    /// For which of its attempts.
+    pub attempt: u32,
+    /// Who is paid.
+    pub payee: NodeId,
+    /// How much.
+    pub amount: Msat,
+    /// Private ways to the payee.
+    pub hints: Vec<Vec<HintHop>>,
+    /// Blocks for the payee.
+    pub final_cltv: u32,
+    /// The limit of fees.
+    pub max_fee: Msat,
+    /// The limit of blocks.
+    pub max_total_cltv: u32,
+    /// The length of the payee's payload.
+    pub final_payload_len: u16,
+    /// What failed before.
+    pub avoid: AvoidList,
+}
+
+impl RouteQuestion {
+    /// Answers the question by this project's router.
+    pub fn answer(
+        &self,
+        graph: &NetworkGraph,
+        payer: NodeId,
+        first_hops: &[FirstHop],
+        now: Timestamp,
+    ) -> Result<Route, NoRoute> {
+        let request = RouteRequest {
+            hints: &self.hints,
+            max_fee: self.max_fee,
+            max_total_cltv: self.max_total_cltv,
+            final_payload_len: self.final_payload_len,
+            avoid: &[&self.avoid],
+            now,
+            ..RouteRequest::new(payer, first_hops, self.payee, self.amount, self.final_cltv)
+        };
+        find_route(graph, &request)
+    }
+}
+
+/// An HTLC to be added to a channel of ours, in this very step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewHtlc {
+    /// For the channel's record; names the HTLC in all later inputs.
+    pub link: HtlcLink,
+    /// The channel, as the first hops named it.
+    pub short_channel_id: ShortChannelId,
+    /// What it is worth.
+    pub amount: Msat,
+    /// Its hash.
+    pub payment_hash: PaymentHash,
+    /// When it times out.
+    pub cltv_expiry: CltvExpiry,
+    /// The onion.
+    pub onion: Box<PaymentPacket>,
+}
+
+/// What payments ask of the node.
+#[derive(Clone, Debug)]
+pub enum PaymentOutput {
+    /// Find a route; answer by [`Payments::route_answered`].
+    FindRoute(Box<RouteQuestion>),
+    /// Add an HTLC in this step; answer by [`Payments::htlc_refused`] if the channel does not take it.
+    AddHtlc(NewHtlc),
+    /// The payment has ended: an event for the user. Its record is in the batch.
+    Done(PaymentHash),
+}
+
+/// Why a channel did not take an HTLC of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// All slots are taken: wait for one.
+    TooManyHtlcs,
+    /// The balance does not suffice now, or a limit of value in flight is reached.
+    InsufficientBalance,
+    /// The channel can't be used now, or not at all.
+    Unusable,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    payment: Payment,
+    phase: Phase,
+    avoid: AvoidList,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// A question to the router is open.
+    Routing,
+    /// To be tried again at a time; the number orders those of one time.
+    Waiting {
+        until: Timestamp,
+        order: u64,
+    },
+    /// Its HTLC is on its way.
+    InFlight,
+    Done,
+}
+
+/// All payments of ours.
+pub struct Payments {
+    payer: NodeId,
+    keys: KeyStream,
+    entries: BTreeMap<PaymentHash, Entry>,
+    waiting: BTreeSet<(Timestamp, u64, PaymentHash)>,
+    /// Those of `waiting` that a free slot may help, first come, first served.
+    for_slot: VecDeque<(u64, PaymentHash)>,
+    order: u64,
+    in_flight: usize,
+}
+
+impl Payments {
+    /// No payments. The entropy is fresh at every boot.
+    pub fn new(payer: NodeId, boot_entropy: [u8; 32]) -> Self {
+        Self {
+            payer,
+            keys: KeyStream::new(boot_entropy, b"payment onions"),
+            entries: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            for_slot: VecDeque::new(),
+            order: 0,
+            in_flight: 0,
+        }
+    }
+
+    /// From the records of [`Space::Payment`]: key and value of each. Payments without an HTLC on its
+    /// way go on at the first [`Payments::tick`].
+    pub fn restore<'a>(
+        payer: NodeId,
+        boot_entropy: [u8; 32],
+        records: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<Self, DecodeError> {
+        let mut payments = Self::new(payer, boot_entropy);
+        for (key, value) in records {
+            let payment = crate::record::decode(value)?;
+            let hash = payment.request.payment_hash;
+            if key != hash.as_bytes() {
+                return Err(DecodeError::InvalidValue("key of a payment record"));
+            }
+            let phase = match (&payment.status, &payment.attempt) {
+                (PaymentStatus::Pending, Some(_)) => {
+                    payments.in_flight += 1;
+                    Phase::InFlight
+                }
+                (PaymentStatus::Pending, None) => payments.wait_phase(hash, Timestamp::new(0)),
+                (PaymentStatus::Succeeded { .. } | PaymentStatus::Failed { .. }, _) => Phase::Done,
+            };
+            payments.entries.insert(
+                hash,
+                Entry {
+                    payment,
+                    phase,
+                    avoid: AvoidList::new(),
+                },
+            );
+        }
+        Ok(payments)
+    }
+
+    /// Compares with the HTLCs that exist: an attempt that no channel and no on-chain resolution knows
+    /// was never sent, and is tried again. Call it once after everything is restored.
+    pub fn reconcile(&mut self, live: &BTreeSet<HtlcLink>, now: Timestamp, batch: &mut WriteBatch) {
+        let lost: Vec<PaymentHash> = self
+            .entries
+            .iter()
+            .filter(|(hash, entry)| {
+                entry.phase == Phase::InFlight
+                    && entry.payment.attempt.as_ref().is_none_or(|attempt| {
+                        !live.contains(&HtlcLink::Payment {
+                            payment_hash: **hash,
+                            attempt: attempt.number,
+                        })
+                    })
+            })
+            .map(|(hash, _)| *hash)
+            .collect();
+        for hash in lost {
+            self.end_attempt(&hash);
+            self.wait(&hash, now, WaitFor::Slot, batch);
+        }
+    }
+
+    /// Begins a payment. Asking again for the same gives the one that is there; one that has failed is
+    /// tried anew.
+    pub fn pay(
+        &mut self,
+        request: PayRequest,
+        now: Timestamp,
+        batch: &mut WriteBatch,
+    ) -> Result<Vec<PaymentOutput>, PayError> {
+        let hash = request.payment_hash;
+        if let Some(entry) = self.entries.get(&hash) {
+            let known = &entry.payment;
+            match known.status {
+                PaymentStatus::Succeeded { .. } => return Ok(Vec::new()),
+                PaymentStatus::Pending => {
+                    let same = known.request.amount == request.amount
+                        && known.request.payee == request.payee;
+                    return if same {
+                        Ok(Vec::new())
+                    } else {
+                        Err(PayError::Different)
+                    };
+                }
+                PaymentStatus::Failed { .. } => {}
+            }
+        }
+        if request.amount == Msat::ZERO || request.amount > Msat::MAX_MONEY {
+            return Err(PayError::Amount);
+        }
+        if now >= request.retry_until {
+            return Err(PayError::TooLate);
+        }
+        // Attempts are numbered on, so that a late answer to an earlier one is never taken for this.
+        let attempts_before = self
+            .entries
+            .get(&hash)
+            .map_or(0, |entry| entry.payment.attempts);
+        let request = PayRequest {
+            max_attempts: request.max_attempts.saturating_add(attempts_before),
+            ..request
+        };
+        let entry = Entry {
+            payment: Payment {
+                request,
+                created_at: now,
+                attempts: attempts_before,
+                status: PaymentStatus::Pending,
+                attempt: None,
+                last_failure: String::new(),
+            },
+            phase: Phase::Routing,
+            avoid: AvoidList::new(),
+        };
+        write(&entry.payment, batch);
+        let question = entry.question(now);
+        self.entries.insert(hash, entry);
+        Ok(alloc::vec![PaymentOutput::FindRoute(question)])
+    }
+
+    /// Stops trying. An HTLC on its way can't be stopped: the payment may still succeed by it.
+    pub fn abandon(
+        &mut self,
+        payment_hash: &PaymentHash,
+        now: Timestamp,
+        batch: &mut WriteBatch,
+    ) -> Vec<PaymentOutput> {
+        let Some(entry) = self.entries.get_mut(payment_hash) else {
+            return Vec::new();
+        };
+        match entry.phase {
+            Phase::Done => Vec::new(),
+            Phase::InFlight => {
+                entry.payment.request.retry_until = now;
+                write(&entry.payment, batch);
+                Vec::new()
+            }
+            Phase::Routing | Phase::Waiting { .. } => self.give_up(
+                payment_hash,
+                FailureReason::Abandoned,
+                "stopped by the user".to_string(),
+                now,
+                batch,
+            ),
+        }
+    }
+
+    /// A payment by its hash.
+    pub fn get(&self, payment_hash: &PaymentHash) -> Option<&Payment> {
+        self.entries.get(payment_hash).map(|entry| &entry.payment)
+    }
+
+    /// All payments by hash.
+    pub fn iter(&self) -> impl Iterator<Item = &Payment> {
+        self.entries.values().map(|entry| &entry.payment)
+    }
+
+    /// How many HTLCs of payments are on their way.
+    pub const fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// The router's answer. `may_change` says that a refusal may be different soon, for instance because
+    /// a peer is about to be connected again.
+    pub fn route_answered<C: Signing>(
+        &mut self,
+        secp: &Secp256k1<C>,
+        question: &RouteQuestion,
+        answer: Result<Route, NoRoute>,
+        may_change: bool,
+        at: (BlockHeight, Timestamp),
+        batch: &mut WriteBatch,
+    ) -> Vec<PaymentOutput> {
+        let (tip, now) = at;
+        let hash = question.payment_hash;
+        let Some(entry) = self.entries.get_mut(&hash) else {
+            return Vec::new();
+        };
+        if entry.phase != Phase::Routing || question.attempt != entry.payment.attempts + 1 {
+            return Vec::new();
+        }
+        match answer {
+            Err(reason) => {
+                entry.payment.last_failure = if entry.payment.last_failure.is_empty() {
+                    reason.to_string()
+                } else {
+                    core::mem::take(&mut entry.payment.last_failure)
+                };
+                let hopeful = match reason {
+                    NoRoute::ZeroAmount | NoRoute::PayeeIsPayer | NoRoute::PayeeUnknown => false,
+                    NoRoute::NoUsableChannel
+                    | NoRoute::InsufficientLiquidity { .. }
+                    | NoRoute::NoPath
+                    | NoRoute::AllPathsFailed => {
+                        may_change || self.in_flight > 0 || !entry.avoid.is_empty()
+                    }
+                    NoRoute::FeeTooHigh { .. }
+                    | NoRoute::CltvTooLong { .. }
+                    | NoRoute::TooManyHops => !entry.avoid.is_empty(),
+                };
+                if hopeful {
+                    self.wait(&hash, now, WaitFor::Slot, batch)
+                } else {
+                    self.give_up(
+                        &hash,
+                        FailureReason::NoRoute,
+                        reason.to_string(),
+                        now,
+                        batch,
+                    )
+                }
+            }
+            Ok(route) => {
+                let session_key = self.keys.next_key();
+                match entry.send(secp, route, session_key, tip) {
+                    Ok(htlc) => {
+                        write(&entry.payment, batch);
+                        self.in_flight += 1;
+                        alloc::vec![PaymentOutput::AddHtlc(htlc)]
+                    }
+                    Err(SendError::BadNode(node)) => {
+                        entry.avoid.avoid_node(node, FOREVER);
+                        self.wait(&hash, now, WaitFor::Slot, batch)
+                    }
+                    Err(SendError::Onion(detail)) => {
+                        self.give_up(&hash, FailureReason::NoRoute, detail, now, batch)
+                    }
+                }
+            }
+        }
+    }
+
+    /// The channel did not take an HTLC of [`PaymentOutput::AddHtlc`]: in the same step, into the same
+    /// batch.
+    pub fn htlc_refused(
+        &mut self,
+        link: &HtlcLink,
+        refusal: Refusal,
+        now: Timestamp,
+        batch: &mut WriteBatch,
+    ) -> Vec<PaymentOutput> {
+        let Some((hash, attempt)) = self.take_attempt(link) else {
+            return Vec::new();
+        };
+        let Some(entry) = self.entries.get_mut(&hash) else {
+            return Vec::new();
+        };
+        // The number is free again: nothing was sent.
+        entry.payment.attempts = entry.payment.attempts.saturating_sub(1);
+        match refusal {
+            Refusal::TooManyHtlcs => {}
+            Refusal::InsufficientBalance | Refusal::Unusable => {
+                if let Some(hop) = attempt.hops.first() {
+                    let direction = fulmen_gossip::Direction::between(&self.payer, &hop.node_id);
+                    entry.avoid.avoid_channel(
+                        (hop.short_channel_id, direction),
+                        hop.amount,
+                        now.plus_millis(SLOT_RETRY_MILLIS),
+                    );
+                }
+            }
+        }
+        self.wait(&hash, now, WaitFor::Slot, batch)
+    }
+
+    /// An HTLC of a payment was fulfilled.
+    pub fn htlc_fulfilled(
+        &mut self,
+        link: &HtlcLink,
+        preimage: PaymentPreimage,
+        now: Timestamp,
+        batch: &mut WriteBatch,
+    ) -> Vec<PaymentOutput> {
+        let HtlcLink::Payment { payment_hash, .. } = link else {
+            return Vec::new();
+        };
+        let Some(entry) = self.entries.get_mut(payment_hash) else {
+            return Vec::new();
+        };
+        let is_done = matches!(entry.payment.status, PaymentStatus::Succeeded { .. });
+        if is_done || preimage.payment_hash() != *payment_hash {
+            return Vec::new();
+        }
+        let fee = entry
+            .payment
+            .attempt
+            .as_ref()
+            .and_then(|attempt| attempt.hops.first())
+            .map_or(Msat::ZERO, |hop| {
+                hop.amount.saturating_sub(entry.payment.request.amount)
+            });
+        if entry.phase == Phase::InFlight {
+            self.in_flight = self.in_flight.saturating_sub(1);
+        }
+        entry.payment.attempt = None;
+        entry.payment.status = PaymentStatus::Succeeded {
+            preimage,
+            fee,
+            at: now,
+        };
+        entry.finish();
+        write(&entry.payment, batch);
+        self.forget_wait(payment_hash);
+        alloc::vec![PaymentOutput::Done(*payment_hash)]
+    }
+
+    /// An HTLC of a payment has failed, irrevocably.
+    pub fn htlc_failed<C: Signing>(
+        &mut self,
+        secp: &Secp256k1<C>,
+        link: &HtlcLink,
+        failure: OutgoingFailure,
+        now: Timestamp,
+        batch: &mut WriteBatch,
+    ) -> Vec<PaymentOutput> {
+        let Some((hash, attempt)) = self.take_attempt(link) else {
+            return Vec::new();
+        };
+        let Some(entry) = self.entries.get_mut(&hash) else {
+            return Vec::new();
+        };
+        let verdict = failure::judge(secp, &self.payer, &attempt, failure, &mut entry.avoid, now);
+        match verdict {
+            Verdict::Final(detail) => {
+                self.give_up(&hash, FailureReason::Rejected, detail, now, batch)
+            }
+            Verdict::Retry(detail) => {
+                entry.payment.last_failure = detail;
+                self.ask_route(&hash, now, batch)
+            }
+            Verdict::RetryLater(detail) => {
+                entry.payment.last_failure = detail;
+                self.wait(
+                    &hash,
+                    now,
+                    WaitFor::Time(failure::backoff(attempt.number)),
+                    batch,
+                )
+            }
+        }
+    }
+
+    /// Slots became free in a channel, or it can be used again: that many waiting payments try again.
+    pub fn slots_freed(
+        &mut self,
+        count: usize,
+        now: Timestamp,
+        batch: &mut WriteBatch,
+    ) -> Vec<PaymentOutput> {
+        let mut outputs = Vec::new();
+        let mut left = count;
+        while left > 0 {
+            let Some((order, hash)) = self.for_slot.pop_front() else {
+                break;
+            };
+            let waits = self.entries.get(&hash).is_some_and(
+                |entry| matches!(entry.phase, Phase::Waiting { order: o, .. } if o == order),
+            );
+            if waits {
+                left -= 1;
+                outputs.extend(self.ask_route(&hash, now, batch));
+            }
+        }
+        outputs
+    }
+
+    /// Lets waiting payments whose time has come try again, some at a time, or give up.
+    pub fn tick(&mut self, now: Timestamp, batch: &mut WriteBatch) -> Vec<PaymentOutput> {
+        let due: Vec<PaymentHash> = self
+            .waiting
+            .iter()
+            .take_while(|(until, ..)| *until <= now)
+            .take(RETRIES_PER_TICK)
+            .map(|(.., hash)| *hash)
+            .collect();
+        due.iter()
+            .flat_map(|hash| self.ask_route(hash, now, batch))
+            .collect()
+    }
+
+    /// When [`Payments::tick`] has something to do next.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        self.waiting.first().map(|(until, ..)| *until)
+    }
+
+    /// Asks for a route, unless the limits are reached.
+    fn ask_route(
+        &mut self,
+        hash: &PaymentHash,
+        now: Timestamp,
+        batch: &mut WriteBatch,
+    ) -> Vec<PaymentOutput> {
+        self.forget_wait(hash);
+        let Some(entry) = self.entries.get_mut(hash) else {
+            return Vec::new();
+        };
+        if let Some(detail) = entry.limit_reached(now) {
+            return self.give_up(hash, FailureReason::GaveUp, detail, now, batch);
+        }
+        entry.phase = Phase::Routing;
+        entry.avoid.prune(now);
+        write(&entry.payment, batch);
+        alloc::vec![PaymentOutput::FindRoute(entry.question(now))]
+    }
+
+    fn wait(
+        &mut self,
+        hash: &PaymentHash,
+        now: Timestamp,
+        what: WaitFor,
+        batch: &mut WriteBatch,
+    ) -> Vec<PaymentOutput> {
+        let Some(entry) = self.entries.get(hash) else {
+            return Vec::new();
+        };
+        if let Some(detail) = entry.limit_reached(now) {
+            return self.give_up(hash, FailureReason::GaveUp, detail, now, batch);
+        }
+        self.forget_wait(hash);
+        let millis = match what {
+            WaitFor::Slot => SLOT_RETRY_MILLIS,
+            WaitFor::Time(millis) => millis,
+        };
+        let phase = self.wait_phase(*hash, now.plus_millis(millis));
+        if let (WaitFor::Slot, Phase::Waiting { order, .. }) = (what, phase) {
+            self.for_slot.push_back((order, *hash));
+        }
+        if let Some(entry) = self.entries.get_mut(hash) {
+            entry.phase = phase;
+            write(&entry.payment, batch);
+        }
+        Vec::new()
+    }
+
+    fn wait_phase(&mut self, hash: PaymentHash, until: Timestamp) -> Phase {
+        self.order += 1;
+        self.waiting.insert((until, self.order, hash));
+        Phase::Waiting {
+            until,
+            order: self.order,
+        }
+    }
+
+    fn forget_wait(&mut self, hash: &PaymentHash) {
+        if let Some(entry) = self.entries.get(hash)
+            && let Phase::Waiting { until, order } = entry.phase
+        {
+            self.waiting.remove(&(until, order, *hash));
+        }
+        // Its place among those that wait for a slot is passed over later; drop the dead in bulk.
+        if self.for_slot.len() > 64 && self.for_slot.len() > 4 * self.waiting.len() {
+            let waiting: BTreeSet<u64> = self.waiting.iter().map(|(_, order, _)| *order).collect();
+            self.for_slot.retain(|(order, _)| waiting.contains(order));
+        }
+    }
+
+    fn give_up(
+        &mut self,
+        hash: &PaymentHash,
+        reason: FailureReason,
+        detail: String,
+        now: Timestamp,
+        batch: &mut WriteBatch,
+    ) -> Vec<PaymentOutput> {
+        self.forget_wait(hash);
+        let Some(entry) = self.entries.get_mut(hash) else {
+            return Vec::new();
+        };
+        entry.payment.status = PaymentStatus::Failed {
+            reason,
+            detail,
+            at: now,
+        };
+        entry.finish();
+        write(&entry.payment, batch);
+        alloc::vec![PaymentOutput::Done(*hash)]
+    }
+
+    /// The attempt that a link names, if it is the one on its way; it is not any more.
+    fn take_attempt(&mut self, link: &HtlcLink) -> Option<(PaymentHash, Attempt)> {
+        let HtlcLink::Payment {
+            payment_hash,
+            attempt,
+        } = link
+        else {
+            return None;
+        };
+        let entry = self.entries.get(payment_hash)?;
+        let current = entry.payment.attempt.as_ref()?;
+        if entry.phase != Phase::InFlight || current.number != *attempt {
+            return None;
+        }
+        let attempt = self.end_attempt(payment_hash)?;
+        Some((*payment_hash, attempt))
+    }
+
+    fn end_attempt(&mut self, hash: &PaymentHash) -> Option<Attempt> {
+        let entry = self.entries.get_mut(hash)?;
+        self.in_flight = self.in_flight.saturating_sub(1);
+        entry.phase = Phase::Routing;
+        entry.payment.attempt.take()
+    }
+}
+
+/// Until the payment ends.
+pub(crate) const FOREVER: Timestamp = Timestamp::new(u64::MAX);
+
+#[derive(Clone, Copy)]
+enum WaitFor {
+    Slot,
+    Time(u64),
+}
+
+enum SendError {
+    /// A node whose id is no key.
+    BadNode(NodeId),
+    Onion(String),
+}
+
+impl Entry {
+    fn question(&self, now: Timestamp) -> Box<RouteQuestion> {
+        let request = &self.payment.request;
+        let mut avoid = self.avoid.clone();
+        avoid.prune(now);
+        // Type and length, and the longer length of the payload itself.
+        let metadata_len = request
+            .payment_metadata
+            .as_ref()
+            .map_or(0, |metadata| metadata.len().saturating_add(6));
+        Box::new(RouteQuestion {
+            payment_hash: request.payment_hash,
+            attempt: self.payment.attempts + 1,
+            payee: NodeId::from(request.payee),
+            amount: request.amount,
+            hints: request.hints.clone(),
+            final_cltv: request
+                .min_final_cltv_expiry_delta
+                .saturating_add(FINAL_CLTV_OFFSET),
+            max_fee: request.max_fee,
+            max_total_cltv: request.max_total_cltv,
+            final_payload_len: FINAL_PAYLOAD_LEN
+                .saturating_add(u16::try_from(metadata_len).unwrap_or(u16::MAX)),
+            avoid,
+        })
+    }
+
+    fn limit_reached(&self, now: Timestamp) -> Option<String> {
+        let payment = &self.payment;
+        let limit = if now >= payment.request.retry_until {
+            "the time to try is over"
+        } else if payment.attempts >= payment.request.max_attempts {
+            "all attempts are used up"
+        } else {
+            return None;
+        };
+        Some(if payment.last_failure.is_empty() {
+            limit.to_string()
+        } else {
+            alloc::format!("{limit}; the last attempt: {}", payment.last_failure)
+        })
+    }
+
+    fn send<C: Signing>(
+        &mut self,
+        secp: &Secp256k1<C>,
+        route: Route,
+        session_key: SecretKey,
+        tip: BlockHeight,
+    ) -> Result<NewHtlc, SendError> {
+        let first = *route
+            .hops
+            .first()
+            .ok_or_else(|| SendError::Onion("the route has no hop".to_string()))?;
+        let hops = onion_hops(&route, &self.payment.request, tip)?;
+        let payment_hash = self.payment.request.payment_hash;
+        let onion = build_payment_onion(secp, &session_key, &hops, &payment_hash)
+            .map_err(|error| SendError::Onion(error.to_string()))?;
+        let number = self.payment.attempts + 1;
+        self.payment.attempts = number;
+        self.payment.attempt = Some(Attempt {
+            number,
+            hops: route.hops,
+            session_key,
+        });
+        self.phase = Phase::InFlight;
+        Ok(NewHtlc {
+            link: HtlcLink::Payment {
+                payment_hash,
+                attempt: number,
+            },
+            short_channel_id: first.short_channel_id,
+            amount: first.amount,
+            payment_hash,
+            cltv_expiry: first.cltv_expiry(tip),
+            onion: Box::new(onion.packet),
+        })
+    }
+
+    /// Nothing more is tried: what was kept for that goes.
+    fn finish(&mut self) {
+        self.phase = Phase::Done;
+        self.avoid = AvoidList::new();
+    }
+}
+
+/// The payload of each hop: forwarders are told the next hop's channel, amount and expiry.
+fn onion_hops(
+    route: &Route,
+    request: &PayRequest,
+    tip: BlockHeight,
+) -> Result<Vec<(PublicKey, HopPayload)>, SendError> {
+    let mut hops = Vec::with_capacity(route.hops.len());
+    for (i, hop) in route.hops.iter().enumerate() {
+        let key = hop
+            .node_id
+            .to_public_key()
+            .map_err(|_| SendError::BadNode(hop.node_id))?;
+        let payload = match route.hops.get(i + 1) {
+            Some(next) => HopPayload::Forward(ForwardPayload {
+                short_channel_id: next.short_channel_id,
+                amt_to_forward: next.amount,
+                outgoing_cltv_value: next.cltv_expiry(tip),
+            }),
+            None => HopPayload::Receive(ReceivePayload {
+                amt_to_forward: hop.amount,
+                outgoing_cltv_value: hop.cltv_expiry(tip),
+                payment_data: Some(PaymentData {
+                    payment_secret: request.payment_secret,
+                    total_msat: hop.amount,
+                }),
+                payment_metadata: request.payment_metadata.clone(),
+                keysend_preimage: None,
+                custom_tlvs: Vec::new(),
+            }),
+        };
+        hops.push((key, payload));
+    }
+    Ok(hops)
+}
+
+fn write(payment: &Payment, batch: &mut WriteBatch) {
+    let key = RecordKey::new(Space::Payment, *payment.request.payment_hash.as_bytes());
+    batch.put(key, crate::record::encode(payment));
+}
