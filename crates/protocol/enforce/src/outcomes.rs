@@ -11,6 +11,7 @@ use fulmen_types::{BlockHeight, PaymentHash, PaymentPreimage};
 
 use crate::{
     build,
+    claim::Claim,
     classify::SpendKind,
     input::EnforceContext,
     output::{EnforceEvent, EnforceOutput},
@@ -212,7 +213,11 @@ impl Resolution {
             let sweep = &self.evidence.sweep_script;
             let to_us = fact.tx.output.iter().filter(|o| o.script_pubkey == *sweep);
             let to_us = build::sum(to_us.map(|o| o.value));
-            let ours = to_us > Amount::ZERO
+            let is_claim = |c: &Claim| {
+                let live = c.live.as_ref();
+                live.is_some_and(|a| a.tx.compute_txid() == fact.txid)
+            };
+            let ours = (to_us > Amount::ZERO || self.claims.values().any(is_claim))
                 && !inputs.contains(&funding)
                 && !self.state.told_swept.contains(&fact.txid);
             if !ours {
