@@ -92,9 +92,9 @@ impl Path<'_> {
         };
         match packet.decrypt(&secrets).source {
             FailureSource::Hop { hop, message, .. } if hop + 1 == self.attempt.hops.len() => {
-                self.from_payee(hop, &message)
+                self.payee_said(hop, &message)
             }
-            FailureSource::Hop { hop, message, .. } => self.from_forwarder(hop, &message),
+            FailureSource::Hop { hop, message, .. } => self.forwarder_said(hop, &message),
             FailureSource::Unparsable { hop } if hop + 1 == self.attempt.hops.len() => {
                 Verdict::Final(String::from("the payee refused it and did not say why"))
             }
@@ -106,7 +106,7 @@ impl Path<'_> {
         }
     }
 
-    fn from_payee(&mut self, hop: usize, message: &FailureMessage) -> Verdict {
+    fn payee_said(&mut self, hop: usize, message: &FailureMessage) -> Verdict {
         let code = message.code();
         match message {
             FailureMessage::IncorrectOrUnknownPaymentDetails { .. } => {
@@ -133,7 +133,7 @@ impl Path<'_> {
         }
     }
 
-    fn from_forwarder(&mut self, hop: usize, message: &FailureMessage) -> Verdict {
+    fn forwarder_said(&mut self, hop: usize, message: &FailureMessage) -> Verdict {
         let code = message.code();
         let detail = format!("hop {} failed it ({})", hop + 1, name(message));
         let until = if code & PERM != 0 {

@@ -189,8 +189,8 @@ pub fn check_forward(
     htlc: &OfferedHtlc,
     payload: &ForwardPayload,
     next: Option<&OutgoingChannel<'_>>,
-    tip: BlockHeight,
     now: Timestamp,
+    tip: BlockHeight,
 ) -> Result<(), FailureMessage> {
     let next = next.ok_or(FailureMessage::UnknownNextPeer)?;
     let update = || next.channel_update.to_vec();

@@ -1,7 +1,7 @@
 //! Payments: send, receive and forward, as deterministic state machines.
 //!
 //! [`read_onion`], [`check_forward`] and [`fail_upstream`] are pure decisions about HTLCs that others
-//! send through us; [`Invoices`] collects those that are for us; [`Payments`] sends ours. None of
+//! send through us; [`Invoices`] collects those that are for us; [`Outgoing`] sends ours. None of
 //! them knows channels: the node carries out what they say, in the batch that they wrote to. Onion
 //! secrets of incoming HTLCs come from the signer, entropy for our own onions comes in at start.
 #![no_std]
@@ -23,10 +23,10 @@ pub use forward::{
 };
 pub use link::{HtlcLink, IncomingRef, Resolution};
 pub use receive::{
-    DEFAULT_MIN_FINAL_CLTV_EXPIRY_DELTA, InvoiceError, InvoiceRecord, InvoiceStatus, Invoices,
+    DEFAULT_MIN_FINAL_CLTV_EXPIRY_DELTA, Invoice, InvoiceError, InvoiceStatus, Invoices,
     MIN_FINAL_CLTV_EXPIRY_DELTA, MPP_TIMEOUT_MILLIS, Paid, Received, ReceivedHtlc,
 };
 pub use send::{
     Attempt, DEFAULT_MAX_ATTEMPTS, DEFAULT_RETRY_MILLIS, FINAL_CLTV_OFFSET, FailureReason, NewHtlc,
-    PayError, PayRequest, Payment, PaymentOutput, PaymentStatus, Payments, Refusal, RouteQuestion,
+    Outgoing, PayError, PayRequest, Payment, PaymentOutput, PaymentStatus, Refusal, RouteQuestion,
 };

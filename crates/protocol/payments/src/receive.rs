@@ -42,7 +42,7 @@ pub enum InvoiceStatus {
 
 /// An invoice of ours, as the record has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvoiceRecord {
+pub struct Invoice {
     /// Opens the HTLCs that pay it.
     pub preimage: PaymentPreimage,
     /// Proves that the payer has read the invoice.
@@ -63,7 +63,7 @@ pub struct InvoiceRecord {
     pub status: InvoiceStatus,
 }
 
-impl InvoiceRecord {
+impl Invoice {
     /// The hash that payers lock their HTLCs with.
     pub fn payment_hash(&self) -> PaymentHash {
         self.preimage.payment_hash()
@@ -164,7 +164,7 @@ struct PartSet {
 /// All invoices of ours and the payments that are arriving.
 #[derive(Clone, Debug, Default)]
 pub struct Invoices {
-    records: BTreeMap<PaymentHash, InvoiceRecord>,
+    records: BTreeMap<PaymentHash, Invoice>,
     sets: BTreeMap<PaymentHash, PartSet>,
 }
 
@@ -183,7 +183,7 @@ impl Invoices {
     ) -> Result<Self, DecodeError> {
         let mut invoices = Self::new();
         for (key, value) in records {
-            let record = InvoiceRecord::from_bytes(value)?;
+            let record = Invoice::from_bytes(value)?;
             if key != record.payment_hash().as_bytes() {
                 return Err(DecodeError::InvalidValue("key of an invoice record"));
             }
@@ -196,7 +196,7 @@ impl Invoices {
     /// be paid from now on.
     pub fn create(
         &mut self,
-        record: InvoiceRecord,
+        record: Invoice,
         batch: &mut WriteBatch,
     ) -> Result<PaymentHash, InvoiceError> {
         let payment_hash = record.payment_hash();
@@ -262,13 +262,25 @@ impl Invoices {
         })
     }
 
+    /// Drops an invoice from memory that can't be paid any more; its record stays. An HTLC for it is
+    /// refused as unknown.
+    pub fn forget(&mut self, payment_hash: &PaymentHash, now: Timestamp) {
+        let ended = self
+            .records
+            .get(payment_hash)
+            .is_some_and(|record| record.status != InvoiceStatus::Open || record.is_expired(now));
+        if ended && !self.sets.contains_key(payment_hash) {
+            self.records.remove(payment_hash);
+        }
+    }
+
     /// An invoice by its hash.
-    pub fn get(&self, payment_hash: &PaymentHash) -> Option<&InvoiceRecord> {
+    pub fn get(&self, payment_hash: &PaymentHash) -> Option<&Invoice> {
         self.records.get(payment_hash)
     }
 
     /// All invoices, by hash.
-    pub fn iter(&self) -> impl Iterator<Item = &InvoiceRecord> {
+    pub fn iter(&self) -> impl Iterator<Item = &Invoice> {
         self.records.values()
     }
 
@@ -276,8 +288,8 @@ impl Invoices {
     pub fn receive(
         &mut self,
         htlc: &ReceivedHtlc,
-        tip: BlockHeight,
         now: Timestamp,
+        tip: BlockHeight,
         batch: &mut WriteBatch,
     ) -> Received {
         let part = Part {
@@ -316,7 +328,7 @@ impl Invoices {
 
     /// Fails payments whose parts did not all arrive in time (`mpp_timeout`), and parts that come too
     /// close to their expiry.
-    pub fn tick(&mut self, tip: BlockHeight, now: Timestamp) -> Received {
+    pub fn tick(&mut self, now: Timestamp, tip: BlockHeight) -> Received {
         let mut received = Received::default();
         self.sets.retain(|_, set| {
             let late = now.millis_since(set.since) >= MPP_TIMEOUT_MILLIS;
@@ -394,7 +406,7 @@ impl Invoices {
             return Err(refused());
         }
         if let Some(set) = self.sets.get(&htlc.payment_hash) {
-            // BOLT 4, Basic Multi-Part Payments: the same total_msat in all parts.
+            // BOLT 4, Basic Multi-Part Outgoing: the same total_msat in all parts.
             if set.total != total || set.parts.len() >= MAX_PARTS {
                 return Err(refused());
             }
@@ -442,12 +454,12 @@ const fn unknown_details(htlc_msat: Msat, height: BlockHeight) -> FailureMessage
     FailureMessage::IncorrectOrUnknownPaymentDetails { htlc_msat, height }
 }
 
-fn write(record: &InvoiceRecord, batch: &mut WriteBatch) {
+fn write(record: &Invoice, batch: &mut WriteBatch) {
     let key = RecordKey::new(Space::Invoice, *record.payment_hash().as_bytes());
     batch.put(key, record.to_bytes());
 }
 
-impl Encode for InvoiceRecord {
+impl Encode for Invoice {
     fn encode(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
         self.preimage.encode(out);
@@ -470,7 +482,7 @@ impl Encode for InvoiceRecord {
     }
 }
 
-impl Decode for InvoiceRecord {
+impl Decode for Invoice {
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         if u8::decode(r)? != VERSION {
             return Err(DecodeError::InvalidValue("version of an invoice record"));

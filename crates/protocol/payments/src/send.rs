@@ -1,4 +1,4 @@
-//! Payments of ours: one path at a time, over and over until one carries it through or the limits are
+//! Outgoing of ours: one path at a time, over and over until one carries it through or the limits are
 //! reached.
 //!
 //! A payment is known by its hash and asked for once: asking again gives the same payment. Its record is
@@ -176,6 +176,13 @@ pub struct Payment {
     pub last_failure: String,
 }
 
+impl Payment {
+    /// Reads a record of [`Space::Payment`].
+    pub fn from_record(value: &[u8]) -> Result<Self, DecodeError> {
+        crate::record::decode(value)
+    }
+}
+
 /// A question to the router.
 #[derive(Clone, Debug)]
 pub struct RouteQuestion {
@@ -243,9 +250,9 @@ pub struct NewHtlc {
 /// What payments ask of the node.
 #[derive(Clone, Debug)]
 pub enum PaymentOutput {
-    /// Find a route; answer by [`Payments::route_answered`].
+    /// Find a route; answer by [`Outgoing::route_answered`].
     FindRoute(Box<RouteQuestion>),
-    /// Add an HTLC in this step; answer by [`Payments::htlc_refused`] if the channel does not take it.
+    /// Add an HTLC in this step; answer by [`Outgoing::htlc_refused`] if the channel does not take it.
     AddHtlc(NewHtlc),
     /// The payment has ended: an event for the user. Its record is in the batch.
     Done(PaymentHash),
@@ -284,7 +291,7 @@ enum Phase {
 }
 
 /// All payments of ours.
-pub struct Payments {
+pub struct Outgoing {
     payer: NodeId,
     keys: KeyStream,
     entries: BTreeMap<PaymentHash, Entry>,
@@ -295,7 +302,7 @@ pub struct Payments {
     in_flight: usize,
 }
 
-impl Payments {
+impl Outgoing {
     /// No payments. The entropy is fresh at every boot.
     pub fn new(payer: NodeId, boot_entropy: [u8; 32]) -> Self {
         Self {
@@ -309,8 +316,8 @@ impl Payments {
         }
     }
 
-    /// From the records of [`Space::Payment`]: key and value of each. Payments without an HTLC on its
-    /// way go on at the first [`Payments::tick`].
+    /// From the records of [`Space::Payment`]: key and value of each. Outgoing without an HTLC on its
+    /// way go on at the first [`Outgoing::tick`].
     pub fn restore<'a>(
         payer: NodeId,
         boot_entropy: [u8; 32],
@@ -451,6 +458,18 @@ impl Payments {
         }
     }
 
+    /// Drops an ended payment from memory; its record stays, see [`Payment::from_record`]. Asked for
+    /// again it would be begun anew: look at the record first.
+    pub fn forget(&mut self, payment_hash: &PaymentHash) {
+        let ended = self
+            .entries
+            .get(payment_hash)
+            .is_some_and(|entry| entry.phase == Phase::Done);
+        if ended {
+            self.entries.remove(payment_hash);
+        }
+    }
+
     /// A payment by its hash.
     pub fn get(&self, payment_hash: &PaymentHash) -> Option<&Payment> {
         self.entries.get(payment_hash).map(|entry| &entry.payment)
@@ -468,21 +487,26 @@ impl Payments {
 
     /// The router's answer. `may_change` says that a refusal may be different soon, for instance because
     /// a peer is about to be connected again.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "time, tip and batch come with every input"
+    )]
     pub fn route_answered<C: Signing>(
         &mut self,
         secp: &Secp256k1<C>,
-        question: &RouteQuestion,
+        payment_hash: &PaymentHash,
+        attempt: u32,
         answer: Result<Route, NoRoute>,
         may_change: bool,
-        at: (BlockHeight, Timestamp),
+        now: Timestamp,
+        tip: BlockHeight,
         batch: &mut WriteBatch,
     ) -> Vec<PaymentOutput> {
-        let (tip, now) = at;
-        let hash = question.payment_hash;
+        let hash = *payment_hash;
         let Some(entry) = self.entries.get_mut(&hash) else {
             return Vec::new();
         };
-        if entry.phase != Phase::Routing || question.attempt != entry.payment.attempts + 1 {
+        if entry.phase != Phase::Routing || attempt != entry.payment.attempts + 1 {
             return Vec::new();
         }
         match answer {
@@ -684,7 +708,7 @@ impl Payments {
             .collect()
     }
 
-    /// When [`Payments::tick`] has something to do next.
+    /// When [`Outgoing::tick`] has something to do next.
     pub fn next_wake(&self) -> Option<Timestamp> {
         self.waiting.first().map(|(until, ..)| *until)
     }
