@@ -216,11 +216,11 @@ impl Chain {
             error: Some(error),
             txs: Vec::new(),
         };
-        if let Err(error) = check_well_formed(txs) {
-            return refused(error);
-        }
         if txs.len() > 1 && !is_child_with_parents(txs) {
             return refused(Reject::policy("package-not-child-with-parents"));
+        }
+        if let Err(error) = check_well_formed(txs) {
+            return refused(error);
         }
         let mut results: BTreeMap<Wtxid, PackageTx> = BTreeMap::new();
         let mut retry: Vec<Transaction> = Vec::new();
@@ -1068,13 +1068,16 @@ fn check_well_formed(txs: &[Transaction]) -> Result<(), Reject> {
     Ok(())
 }
 
-/// Whether the last transaction spends an output of each other one.
+/// Whether the last transaction spends an output of each other one, and these have nothing to do
+/// with each other.
 fn is_child_with_parents(txs: &[Transaction]) -> bool {
     let Some((child, parents)) = txs.split_last() else {
         return false;
     };
-    parents.iter().all(|parent| {
-        let txid = parent.compute_txid();
-        child.input.iter().any(|i| i.previous_output.txid == txid)
-    })
+    let spends =
+        |tx: &Transaction, txid: &Txid| tx.input.iter().any(|i| i.previous_output.txid == *txid);
+    let txids: Vec<Txid> = parents.iter().map(Transaction::compute_txid).collect();
+    txids
+        .iter()
+        .all(|txid| spends(child, txid) && !parents.iter().any(|p| spends(p, txid)))
 }

@@ -466,6 +466,7 @@ impl Chain {
                 Ok(Submitted::Duplicate)
             };
         }
+        check_block(&block)?;
         let parent = block.header.prev_blockhash;
         let Some(parent_node) = self.nodes.get(&parent) else {
             return Err(Reject::consensus("prev-blk-not-found"));
@@ -476,7 +477,6 @@ impl Chain {
         let height = parent_node.height + 1;
         let parent_mtp = self.mtp_of(parent);
         check_header(&block.header, parent_mtp, self.time)?;
-        check_block(&block)?;
         check_block_in_context(&block, height, parent_mtp)?;
         self.arrivals += 1;
         let node = Node {

@@ -160,9 +160,8 @@ pub(crate) fn sequence_locks_met(
     })
 }
 
-/// Rules that need only the header and the two facts about its predecessor.
+/// The rules for a header at its place in the chain.
 pub(crate) fn check_header(header: &Header, parent_mtp: u32, now: u32) -> Result<(), Reject> {
-    check_proof_of_work(header)?;
     if header.bits != CompactTarget::from_consensus(REGTEST_BITS) {
         return Err(Reject::consensus("bad-diffbits"));
     }
@@ -189,8 +188,9 @@ fn check_proof_of_work(header: &Header) -> Result<(), Reject> {
     Ok(())
 }
 
-/// The structure of a block, without its place in the chain.
+/// Work and structure of a block, without its place in the chain.
 pub(crate) fn check_block(block: &Block) -> Result<(), Reject> {
+    check_proof_of_work(&block.header)?;
     let (root, mutated) = merkle_root(block);
     if root != Some(block.header.merkle_root) {
         return Err(Reject::consensus("bad-txnmrklroot"));

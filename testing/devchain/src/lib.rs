@@ -5,6 +5,7 @@ mod chain;
 mod client;
 mod coins;
 mod consensus;
+pub mod corpus;
 mod faucet;
 mod linearize;
 mod mempool;

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use fulmen_devchain::Policy;
+use fulmen_devchain::corpus::Corpus;
 use fulmen_devchain::server::{DevchainServer, ServerConfig};
 
 /// A regtest chain that speaks the part of Bitcoin Core's RPC and REST that a Lightning node uses.
@@ -17,6 +18,8 @@ use fulmen_devchain::server::{DevchainServer, ServerConfig};
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Where to listen; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:18443")]
     listen: SocketAddr,
@@ -43,12 +46,42 @@ struct Arguments {
     txindex: bool,
 }
 
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the corpus of transactions, packages and blocks with their verdicts, and stop
+    ///
+    /// Example: fulmen-devchain corpus --json > corpus.json
+    Corpus {
+        /// As JSON with the data in hex, for another program to replay; else as a list for people
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn print_corpus(json: bool) -> std::io::Result<()> {
+    use std::io::Write;
+    let corpus = Corpus::record();
+    let mut out = std::io::stdout().lock();
+    if json {
+        return writeln!(out, "{}", corpus.to_json());
+    }
+    for case in corpus.cases() {
+        let verdict = case.expected.as_deref().unwrap_or("accepted");
+        let mark = if case.agrees() { ' ' } else { '!' };
+        writeln!(out, "{mark} {}: {verdict}", case.name)?;
+    }
+    Ok(())
+}
+
 fn main() -> std::io::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
         .init();
     let arguments = Arguments::parse();
+    if let Some(Command::Corpus { json }) = arguments.command {
+        return print_corpus(json);
+    }
     let server = DevchainServer::start(ServerConfig {
         listen: arguments.listen,
         cookie_path: arguments.cookie_file,

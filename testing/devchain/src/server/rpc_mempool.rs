@@ -236,17 +236,15 @@ pub(super) fn submit_package(shared: &Shared, params: &Params) -> RpcResult {
         check_burn(tx, max_burn)?;
     }
     let result = shared.with_chain(|chain| chain.submit_package(&txs));
-    if result.txs.is_empty() {
-        let reason = result.error.map(|e| e.reason).unwrap_or_default();
-        return Err(if reason == "package-not-child-with-parents" {
-            RpcError::new(
-                VERIFY_ERROR,
-                "package topology disallowed. not child-with-parents or parents depend on each \
-                 other.",
-            )
-        } else {
-            RpcError::new(VERIFY_ERROR, reason)
-        });
+    if result
+        .error
+        .as_ref()
+        .is_some_and(|e| e.reason == "package-not-child-with-parents")
+    {
+        return Err(RpcError::new(
+            VERIFY_ERROR,
+            "package topology disallowed. not child-with-parents or parents depend on each other.",
+        ));
     }
     let mut tx_results = serde_json::Map::new();
     let mut replaced = Vec::new();

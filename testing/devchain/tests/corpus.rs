@@ -1,0 +1,54 @@
+//! The corpus: the embedded chain must give the verdict of Bitcoin Core on every case.
+
+use std::collections::BTreeSet;
+
+use fulmen_devchain::RpcClient;
+use fulmen_devchain::corpus::Corpus;
+use fulmen_devchain::server::{DevchainServer, ServerConfig};
+
+#[test]
+fn every_verdict_is_as_expected() {
+    let corpus = Corpus::record();
+    let wrong: Vec<String> = corpus
+        .cases()
+        .filter(|case| !case.agrees())
+        .map(|case| {
+            format!(
+                "{}: expected {:?}, got {:?}",
+                case.name, case.expected, case.got
+            )
+        })
+        .collect();
+    assert!(
+        wrong.is_empty(),
+        "{} differ:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    let names: BTreeSet<&str> = corpus.cases().map(|case| case.name.as_str()).collect();
+    assert_eq!(names.len(), corpus.cases().count(), "the names are unique");
+    let refused = corpus
+        .cases()
+        .filter(|case| case.expected.is_some())
+        .count();
+    println!("{} cases, {refused} of them refused", names.len());
+    assert!(names.len() >= 200 && refused >= 100);
+}
+
+#[test]
+fn the_record_replays_over_rpc_with_the_same_verdicts() {
+    let corpus = Corpus::record();
+    let config = ServerConfig {
+        initial_blocks: 0,
+        ..ServerConfig::default()
+    };
+    let server = DevchainServer::start(config).unwrap();
+    let (user, password) = server.auth();
+    let client = RpcClient::new(server.addr(), &user, &password);
+    assert_eq!(corpus.replay(&client).unwrap(), []);
+}
+
+#[test]
+fn the_record_is_the_same_every_time() {
+    assert_eq!(Corpus::record().to_json(), Corpus::record().to_json());
+}
