@@ -97,8 +97,9 @@ pub struct Party {
     pub refusals: Vec<String>,
     pub sent: Vec<Vec<Transaction>>,
     pub done: bool,
-    /// Restart from disk after every input.
+    /// Restart from disk once in every step, each time a little later, and lose an answer.
     pub crashes: bool,
+    pub runs: usize,
     /// Nothing that it broadcasts arrives.
     pub muted: bool,
 }
@@ -384,6 +385,7 @@ impl Party {
             sent: Vec::new(),
             done: false,
             crashes: false,
+            runs: 0,
             muted: false,
         }
     }
@@ -463,13 +465,14 @@ impl Party {
     fn run(&mut self, out: Vec<EnforceOutput>, chain: &mut Chain, secp: &Secp, feerates: ClaimFeerates, now: Timestamp) {
         let mut queue: VecDeque<EnforceOutput> = out.into();
         let mut steps = 0;
+        self.runs += 1;
         while let Some(output) = queue.pop_front() {
             steps += 1;
             assert!(steps < 10_000, "{} runs for ever", self.name);
             let Some(input) = self.act(output, chain) else {
                 continue;
             };
-            if self.crashes && steps % 3 == 0 {
+            if self.crashes && steps == self.runs % 4 + 1 {
                 // The answer is lost, and so is everything that was not on disk.
                 let again = self.crash(chain, secp, feerates, now);
                 queue = again.into();
