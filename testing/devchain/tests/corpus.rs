@@ -1,5 +1,7 @@
 //! The corpus: the embedded chain must give the verdict of Bitcoin Core on every case.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::collections::BTreeSet;
 
 use fulmen_devchain::RpcClient;

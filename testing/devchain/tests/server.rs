@@ -1,5 +1,7 @@
 //! The server as a Lightning daemon sees it.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::time::{Duration, Instant};
 
 use bitcoin::{Amount, Block, ScriptBuf, consensus::encode::deserialize};
