@@ -115,6 +115,7 @@ fn parse_amount(text: &str) -> Result<Option<Msat>, ParseError> {
     match msat.and_then(|msat| u64::try_from(msat).ok()) {
         None => Err(ParseError::AmountTooLarge),
         Some(0) => Err(ParseError::AmountZero),
+        Some(msat) if Msat::new(msat) > Msat::MAX_MONEY => Err(ParseError::AmountTooLarge),
         Some(msat) => Ok(Some(Msat::new(msat))),
     }
 }

@@ -7,7 +7,8 @@ use bitcoin::{
     secp256k1::PublicKey,
 };
 use fulmen_types::{
-    CltvExpiryDelta, Feature, Features, Msat, PaymentHash, PaymentSecret, Timestamp, codec::Decode,
+    CltvExpiryDelta, Feature, FeatureContext, FeatureError, Features, Msat, PaymentHash,
+    PaymentSecret, Timestamp, codec::Decode,
 };
 
 use crate::{BuildError, Currency, Fallback, Field, ParseError, RouteHint, amount, quintets};
@@ -149,10 +150,13 @@ impl InvoiceDetails {
         if self.amount == Some(Msat::ZERO) {
             return Err(BuildError::AmountZero);
         }
+        if self.amount.is_some_and(|amount| amount > Msat::MAX_MONEY) {
+            return Err(BuildError::AmountTooLarge);
+        }
         if self.timestamp_secs > TIMESTAMP_MAX {
             return Err(BuildError::TimestampTooLarge);
         }
-        self.features.check().map_err(BuildError::Features)?;
+        check_features(&self.features).map_err(BuildError::Features)?;
         let mut out = quintets::from_u35(self.timestamp_secs).to_vec();
         let mut put = |field: Field, data: &[u8]| put_field(&mut out, field, data);
 
@@ -240,7 +244,7 @@ impl InvoiceDetails {
             (Some(_), Some(_)) | (None, None) => return Err(ParseError::DescriptionCount),
         };
         let features = found.features.unwrap_or_default();
-        features.check().map_err(ParseError::Features)?;
+        check_features(&features).map_err(ParseError::Features)?;
         Ok(Self {
             currency,
             amount,
@@ -405,6 +409,22 @@ fn put_raw(out: &mut Vec<u8>, tag: u8, data: &[u8]) {
     let len = quintets::from_u35(data.len() as u64);
     out.extend([tag, len[5], len[6]]);
     out.extend_from_slice(data);
+}
+
+/// BOLT 11, Feature Bits. A feature that has no meaning in invoices counts as an unknown one: ignored when
+/// odd, refused when even, unless every node is assumed to have it.
+fn check_features(features: &Features) -> Result<(), FeatureError> {
+    let mut meant = features.clone();
+    for &feature in Feature::ALL {
+        if feature.contexts().contains(&FeatureContext::Invoice) {
+            continue;
+        }
+        if features.requires(feature) && !feature.is_assumed() {
+            return Err(FeatureError::UnknownRequired(feature.even_bit()));
+        }
+        meant = meant.without(feature);
+    }
+    meant.check()
 }
 
 fn features_from_quintets(data: &[u8]) -> Features {

@@ -28,7 +28,7 @@ pub enum ParseError {
     SubMillisatoshi,
     /// An amount of zero.
     AmountZero,
-    /// An amount beyond what 64 bits of millisatoshis can say.
+    /// An amount above all the bitcoin that can exist.
     AmountTooLarge,
     /// No room for timestamp and signature.
     TooShort,
@@ -205,7 +205,7 @@ impl fmt::Display for ParseError {
                 f.write_str("the invoice's amount is no whole number of millisatoshis (BOLT 11)")
             }
             Self::AmountZero => f.write_str("the invoice asks for an amount of zero (BOLT 11)"),
-            Self::AmountTooLarge => f.write_str("the invoice's amount is impossibly large"),
+            Self::AmountTooLarge => f.write_str("the invoice asks for more than all the bitcoin that can exist"),
             Self::TooShort => f.write_str("the invoice is too short for a timestamp and a signature"),
             Self::FieldTruncated(letter) => {
                 write!(f, "the invoice ends within its field {letter}")
@@ -247,6 +247,8 @@ impl core::error::Error for ParseError {}
 pub enum BuildError {
     /// An amount of zero: leave it out for an invoice of any amount.
     AmountZero,
+    /// An amount above all the bitcoin that can exist.
+    AmountTooLarge,
     /// A time beyond 35 bits of seconds, the year 3058.
     TimestampTooLarge,
     /// The field has more than the 639 bytes that a field can hold; a description that long is given by
@@ -267,6 +269,9 @@ impl fmt::Display for BuildError {
         match self {
             Self::AmountZero => {
                 f.write_str("an invoice can't ask for zero: leave the amount out to take any")
+            }
+            Self::AmountTooLarge => {
+                f.write_str("an invoice can't ask for more than all the bitcoin that can exist")
             }
             Self::TimestampTooLarge => f.write_str("the time is beyond what an invoice can say"),
             Self::TooLong(field) => {

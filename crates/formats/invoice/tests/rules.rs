@@ -128,8 +128,13 @@ fn amounts() {
     assert_eq!(amount("lnbc1"), msat(100_000_000_000));
     assert_eq!(amount("lnbcrt15n"), msat(1_500));
     assert_eq!(amount("lntbs15u"), msat(1_500_000));
-    // The greatest amount has 20 digits in pico-bitcoin, more than 64 bits.
-    assert_eq!(amount("lnbc184467440737095516150p"), msat(u64::MAX));
+    assert_eq!(amount("lnbc21000000"), msat(Msat::MAX_MONEY.to_msat()));
+    // In pico-bitcoin this is more than 64 bits.
+    assert_eq!(
+        amount("lnbc20999999999999999990p"),
+        msat(Msat::MAX_MONEY.to_msat() - 1)
+    );
+    assert_eq!(amount("lnbc21000001"), Err(ParseError::AmountTooLarge));
     assert_eq!(amount("lnbc15p"), Err(ParseError::SubMillisatoshi));
     assert_eq!(amount("lnbc0u"), Err(ParseError::AmountZero));
     assert_eq!(amount("lnbc184467441"), Err(ParseError::AmountTooLarge));
@@ -447,6 +452,32 @@ fn what_can_not_be_built() {
             BuildError::RawField(tag)
         );
     }
+    let amount = Some(Msat::new(Msat::MAX_MONEY.to_msat() + 1));
+    assert_eq!(
+        build(InvoiceDetails {
+            amount,
+            ..details()
+        }),
+        BuildError::AmountTooLarge
+    );
+    // Of no meaning in an invoice: refused when even, ignored when odd.
+    let features = Features::empty().with_required(Feature::DualFund);
+    assert_eq!(
+        build(InvoiceDetails {
+            features,
+            ..details()
+        }),
+        BuildError::Features(FeatureError::UnknownRequired(28))
+    );
+    let features = Features::empty().with_optional(Feature::SimpleClose);
+    assert!(
+        InvoiceDetails {
+            features,
+            ..details()
+        }
+        .into_unsigned()
+        .is_ok()
+    );
     let required = details().features.with_optional(Feature::BasicMpp);
     assert!(
         sign(InvoiceDetails {
