@@ -4,9 +4,9 @@
 
 use std::collections::BTreeSet;
 
-use fulmen_devchain::RpcClient;
 use fulmen_devchain::corpus::Corpus;
 use fulmen_devchain::server::{DevchainServer, ServerConfig};
+use fulmen_devchain::{BITCOIND_EXE, Bitcoind, RpcClient};
 
 #[test]
 fn every_verdict_is_as_expected() {
@@ -53,4 +53,20 @@ fn the_record_replays_over_rpc_with_the_same_verdicts() {
 #[test]
 fn the_record_is_the_same_every_time() {
     assert_eq!(Corpus::record().to_json(), Corpus::record().to_json());
+}
+
+/// The words of an error may change between versions of Core; the verdict may not.
+#[test]
+fn bitcoind_gives_the_same_verdicts_if_there_is_one() {
+    let Some(program) = std::env::var_os(BITCOIND_EXE).filter(|program| !program.is_empty()) else {
+        println!("{BITCOIND_EXE} is not set: the corpus ran on the embedded chain only");
+        return;
+    };
+    let bitcoind = Bitcoind::start(program.as_ref()).unwrap();
+    let differences = Corpus::record().replay(bitcoind.client()).unwrap();
+    for difference in &differences {
+        println!("{difference:?}");
+    }
+    let wrong = differences.iter().filter(|d| d.is_of_verdict()).count();
+    assert_eq!(wrong, 0, "bitcoind judges differently");
 }
