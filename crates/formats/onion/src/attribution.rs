@@ -49,7 +49,7 @@ pub struct AttributionData([u8; ATTRIBUTION_DATA_LEN]);
 
 impl AttributionData {
     /// The data as a message has them.
-    pub const fn from_bytes(bytes: [u8; ATTRIBUTION_DATA_LEN]) -> Self {
+    pub const fn new(bytes: [u8; ATTRIBUTION_DATA_LEN]) -> Self {
         Self(bytes)
     }
 
