@@ -44,6 +44,8 @@ pub(crate) struct Known {
     pub(crate) holder: Option<BuiltCommitment>,
     /// The current one, then the next one.
     pub(crate) counterparty: Vec<BuiltCommitment>,
+    /// The revoked one that was broadcast, once its record is loaded.
+    pub(crate) revoked: Option<BuiltCommitment>,
 }
 
 impl Known {
@@ -56,6 +58,7 @@ impl Known {
                 .iter()
                 .map(|c| c.build(secp, params))
                 .collect(),
+            revoked: None,
         }
     }
 

@@ -14,7 +14,7 @@ use crate::{
     resolution::Resolution,
     schedule::{Urgency, feerate_within, percent_floor, raised, replacement_fee, urgency},
     state::Start,
-    view::{Tracked, View},
+    view::{Role, Tracked, View},
 };
 
 /// The greatest weight of a funding output's witness with its two signatures, and of the segwit marker.
@@ -126,6 +126,11 @@ impl Resolution {
         if inputs.len() != claim.inputs.len() {
             return None;
         }
+        // After a reorganisation what was ripe may have to ripen again.
+        let unripe = |t: &&Tracked| self.claimable_at(t).is_none_or(|h| h > ctx.tip.plus(1));
+        if claim.group != Group::Child && inputs.iter().any(unripe) {
+            return None;
+        }
         let deadline = inputs.iter().filter_map(|t| self.deadline(t)).min();
         let params = &self.evidence.params;
         let source = |t: &&Tracked| {
@@ -135,7 +140,7 @@ impl Resolution {
                 output: t.output.clone(),
                 sequence: kind.sequence(params),
                 witness_weight: kind.max_witness_weight(params).to_wu(),
-                paired: kind.paired_output(ctx.secp, params),
+                paired: self.paired_output(t),
             })
         };
         let sources = inputs.iter().map(source).collect::<Option<Vec<Source>>>()?;
@@ -157,6 +162,14 @@ impl Resolution {
             sources,
             parent,
         })
+    }
+
+    /// The output of an HTLC transaction of ours.
+    fn paired_output(&self, tracked: &Tracked) -> Option<TxOut> {
+        match (&tracked.role, &self.known.holder) {
+            (Role::HolderHtlc { htlc, .. }, Some(built)) => Some(built.htlc_tx_output(htlc)),
+            _ => None,
+        }
     }
 
     /// Attempts whose coins are spent by something else can't confirm any more.

@@ -200,6 +200,18 @@ impl Resolution {
         }
     }
 
+    /// The record is not there, or it is of another transaction than the one that was broadcast.
+    pub(crate) fn tell_missing_record(&mut self, view: &View, out: &mut Vec<EnforceOutput>) {
+        let Some(number) = view.wants_record else {
+            return;
+        };
+        let known = self.revoked.is_some() || self.run.record_absent;
+        if known && self.state.missing_record != Some(number) {
+            self.state.missing_record = Some(number);
+            out.push(EnforceOutput::Event(EnforceEvent::RecordMissing { number }));
+        }
+    }
+
     /// Confirmed transactions that pay our wallet.
     pub(crate) fn tell_swept(&mut self, view: &View, out: &mut Vec<EnforceOutput>) {
         let funding = self.evidence.params.funding.outpoint;

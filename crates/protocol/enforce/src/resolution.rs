@@ -56,6 +56,10 @@ pub(crate) struct Run {
     pub(crate) told_poor: BTreeSet<ClaimId>,
     /// The record that was asked for.
     pub(crate) record_asked: Option<CommitmentNumber>,
+    /// There is no such record.
+    pub(crate) record_absent: bool,
+    /// At which height a child's inputs were missing.
+    missing_at: BTreeMap<ClaimId, BlockHeight>,
     /// What is out is sent again in this step.
     pub(crate) rebroadcast: bool,
     pub(crate) last_broadcast: Timestamp,
@@ -121,8 +125,11 @@ impl Resolution {
             }
         }
         let evidence = evidence.ok_or(DecodeError::Missing("evidence of a resolution"))?;
+        let revoked: Option<CounterpartyCommitment> = revoked;
+        let mut known = Known::new(secp, &evidence);
+        known.revoked = revoked.as_ref().map(|c| c.build(secp, &evidence.params));
         Ok(Self {
-            known: Known::new(secp, &evidence),
+            known,
             evidence,
             state: state.ok_or(DecodeError::Missing("state of a resolution"))?,
             facts,
@@ -202,8 +209,9 @@ impl Resolution {
             EnforceInput::BestTip => {
                 self.run.caught_up = true;
                 self.run.rebroadcast = true;
-                // What the wallet could not give may be there by now.
+                // What the wallet could not give or sign may be possible by now.
                 self.run.coins_asked.retain(|_, answered| !*answered);
+                self.run.signing.clear();
             }
             EnforceInput::Disconnected { height } => self.disconnect(height, &mut out),
             EnforceInput::Preimage(preimage) => {
@@ -218,9 +226,11 @@ impl Resolution {
                 attempt,
                 transaction,
             } => self.wallet_signed(claim, attempt, transaction),
-            EnforceInput::BroadcastResult { id, verdict } => self.verdict(id, verdict, &mut out),
+            EnforceInput::BroadcastResult { id, verdict } => {
+                self.verdict(id, verdict, ctx.tip, &mut out);
+            }
             EnforceInput::StoredRecord { number, commitment } => {
-                self.stored_record(number, commitment, batch, &mut out);
+                self.stored_record(number, commitment, ctx.secp, batch);
             }
             EnforceInput::Tick => {
                 if ctx.now.millis_since(self.run.last_broadcast) >= REBROADCAST_MILLIS {
@@ -267,7 +277,6 @@ impl Resolution {
             secp,
             evidence: &self.evidence,
             known: &self.known,
-            revoked: self.revoked.as_ref(),
             facts: &self.facts,
         }
         .view()
@@ -283,6 +292,7 @@ impl Resolution {
         self.watch(&view, ctx, &mut out);
         self.tell_spend(&view, &mut out);
         self.ask_record(&view, &mut out);
+        self.tell_missing_record(&view, &mut out);
         self.tell_fulfilled(&mut out);
         if self.run.caught_up {
             self.tell_swept(&view, &mut out);
@@ -394,6 +404,7 @@ impl Resolution {
         &mut self,
         id: BroadcastId,
         verdict: BroadcastVerdict,
+        tip: BlockHeight,
         out: &mut Vec<EnforceOutput>,
     ) {
         match (id, verdict) {
@@ -413,7 +424,7 @@ impl Resolution {
                 BroadcastVerdict::Conflict | BroadcastVerdict::MissingInputs,
             ) => self.state.thrown_out = None,
             (BroadcastId::Claim { claim, attempt }, BroadcastVerdict::MissingInputs) => {
-                self.missing_inputs(claim, attempt, out);
+                self.missing_inputs(claim, attempt, tip, out);
             }
             (
                 BroadcastId::Claim { claim, attempt },
@@ -428,16 +439,28 @@ impl Resolution {
         }
     }
 
-    /// All channel outputs of a claim are known to be in blocks, so it must be the wallet's coins that are
-    /// gone: they are given back and others asked for.
-    fn missing_inputs(&mut self, id: ClaimId, attempt: u32, out: &mut Vec<EnforceOutput>) {
+    /// Where all channel outputs of a claim are known to be in blocks, it must be the wallet's coins that are
+    /// gone: they are given back and others asked for. A child is given one more block, because it may be the
+    /// funding output that is spent by what the next block has.
+    fn missing_inputs(
+        &mut self,
+        id: ClaimId,
+        attempt: u32,
+        tip: BlockHeight,
+        out: &mut Vec<EnforceOutput>,
+    ) {
         let Some(claim) = self.claims.get_mut(&id) else {
             return;
         };
         let live = claim.live.as_ref().is_some_and(|a| a.number == attempt);
-        if claim.group != Group::SecondStage || !live {
+        if !claim.group.takes_coins() || !live {
             return;
         }
+        let since = *self.run.missing_at.entry(id).or_insert(tip);
+        if claim.group == Group::Child && since >= tip {
+            return;
+        }
+        self.run.missing_at.remove(&id);
         claim.live = None;
         if let Some(lease) = claim.lease {
             let fresh = self.state.take_number();
@@ -452,8 +475,8 @@ impl Resolution {
         &mut self,
         number: CommitmentNumber,
         commitment: Option<CounterpartyCommitment>,
+        secp: &Secp,
         batch: &mut WriteBatch,
-        out: &mut Vec<EnforceOutput>,
     ) {
         if self.run.record_asked != Some(number) || self.revoked.is_some() {
             return;
@@ -463,14 +486,11 @@ impl Resolution {
                 let keys_id = self.keys_id();
                 let value = commitment.to_bytes();
                 self.saved.put(&keys_id, Part::Revoked, value, batch);
+                self.known.revoked = Some(commitment.build(secp, &self.evidence.params));
                 self.revoked = Some(commitment);
                 outcomes::learn_preimages_again(self);
             }
-            None if self.state.missing_record != Some(number) => {
-                self.state.missing_record = Some(number);
-                out.push(EnforceOutput::Event(EnforceEvent::RecordMissing { number }));
-            }
-            None => {}
+            None => self.run.record_absent = true,
         }
     }
 }

@@ -3,9 +3,7 @@
 use alloc::{collections::BTreeSet, vec::Vec};
 
 use bitcoin::{OutPoint, ScriptBuf, Transaction, TxOut, Txid, secp256k1::SecretKey};
-use fulmen_tx::{
-    BuiltCommitment, CommitmentHtlc, CommitmentKeys, CounterpartyCommitment, Secp, Side, scripts,
-};
+use fulmen_tx::{BuiltCommitment, CommitmentHtlc, CommitmentKeys, Secp, Side, scripts};
 use fulmen_types::{BlockHeight, CommitmentNumber};
 
 use crate::{
@@ -111,7 +109,6 @@ pub(crate) struct Viewer<'a> {
     pub(crate) secp: &'a Secp,
     pub(crate) evidence: &'a Evidence,
     pub(crate) known: &'a Known,
-    pub(crate) revoked: Option<&'a CounterpartyCommitment>,
     pub(crate) facts: &'a Facts,
 }
 
@@ -218,11 +215,8 @@ impl Viewer<'_> {
                     .extend(track(tx, spend.txid, vout, Some(spend.height), role));
             }
         }
-        let revoked = self
-            .revoked
-            .filter(|c| c.content.number == number)
-            .map(|c| c.build(self.secp, &self.evidence.params))
-            .filter(|built| built.txid == spend.txid);
+        let revoked = self.known.revoked.as_ref();
+        let revoked = revoked.filter(|built| built.txid == spend.txid);
         let Some(built) = revoked else {
             view.wants_record = Some(number);
             return self.foreign(spend, tx, &mut view.outputs);
@@ -236,7 +230,7 @@ impl Viewer<'_> {
                 .extend(track(tx, spend.txid, *vout, Some(spend.height), role));
         }
         let role = Role::RevokedSecondStage { number };
-        self.second_stages(spend.txid, &built, &script, role, &mut view.outputs);
+        self.second_stages(spend.txid, built, &script, role, &mut view.outputs);
     }
 
     /// Outputs of the transactions that spend HTLC outputs, as far as they pay `script`. All of them: with

@@ -1,5 +1,7 @@
 //! Everything that is ours comes back, from every commitment that can confirm, in both formats.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 mod common;
 
 use bitcoin::Amount;
@@ -75,7 +77,16 @@ fn run_to_the_end(world: &mut World) {
     world.mine(60);
     assert!(!world.alice.done);
     world.mine(260);
-    assert!(world.alice.done, "{:#?}", world.alice.resolution.as_ref().unwrap().pending_sweeps(&world.secp));
+    assert!(
+        world.alice.done,
+        "{:#?}",
+        world
+            .alice
+            .resolution
+            .as_ref()
+            .unwrap()
+            .pending_sweeps(&world.secp)
+    );
     assert_eq!(world.alice.wallet.leased(), 0);
 }
 
@@ -150,7 +161,12 @@ fn their_commitment(format: CommitmentFormat, next: bool, crashes: bool) {
     assert_eq!(confirmed_kind(&world), kind);
     run_to_the_end(&mut world);
     check_outcomes(&world);
-    check_balance(&world, before, main_output(&world, &content, Side::Remote), false);
+    check_balance(
+        &world,
+        before,
+        main_output(&world, &content, Side::Remote),
+        false,
+    );
 }
 
 #[test]

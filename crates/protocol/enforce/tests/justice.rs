@@ -1,5 +1,7 @@
 //! A revoked commitment is punished in full.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 mod common;
 
 use bitcoin::Amount;
@@ -96,7 +98,13 @@ fn all_outputs_in_one_transaction() {
             assert_eq!(penalties, 2, "{:#?}", cheat.world.alice.events);
             cheat.world.mine(10);
             // The HTLCs that were still there can't be fulfilled any more.
-            let mut failed: Vec<u64> = cheat.world.alice.failed.iter().map(|i| i.to_u64()).collect();
+            let mut failed: Vec<u64> = cheat
+                .world
+                .alice
+                .failed
+                .iter()
+                .map(|i| i.to_u64())
+                .collect();
             failed.sort_unstable();
             assert_eq!(failed, [0]);
             cheat.world.mine(150);
@@ -117,7 +125,8 @@ fn second_stages_are_punished_too() {
             // Alice's penalty is stuck; Bob's HTLC transactions get through.
             world.alice.muted = true;
             world.alice.crashes = crashes;
-            let mempool: Vec<bitcoin::Txid> = world.chain.mempool().iter().map(|(t, _)| *t).collect();
+            let mempool: Vec<bitcoin::Txid> =
+                world.chain.mempool().iter().map(|(t, _)| *t).collect();
             assert!(!mempool.is_empty());
             world.chain.mine(&[]).unwrap();
             world.feed_tip();
@@ -141,8 +150,14 @@ fn second_stages_are_punished_too() {
 
 /// The last HTLC transactions that Bob sent.
 fn second_stages(world: &World, revoked: &CommitmentContent) -> Vec<bitcoin::Transaction> {
-    let built = world.theirs(revoked).build(&world.secp, &world.alice.params);
-    let htlcs: Vec<bitcoin::OutPoint> = built.htlcs.iter().map(|(_, v)| built.outpoint(*v)).collect();
+    let built = world
+        .theirs(revoked)
+        .build(&world.secp, &world.alice.params);
+    let htlcs: Vec<bitcoin::OutPoint> = built
+        .htlcs
+        .iter()
+        .map(|(_, v)| built.outpoint(*v))
+        .collect();
     let mut last = std::collections::BTreeMap::new();
     for tx in world.bob.sent.iter().flatten() {
         if htlcs.contains(&tx.input[0].previous_output) {
@@ -157,7 +172,8 @@ fn paid_by_htlcs(cheat: &Cheat, tx: &bitcoin::Transaction) -> Amount {
     let their = cheat.world.theirs(&cheat.revoked);
     let built = their.build(&cheat.world.secp, &cheat.world.alice.params);
     let spent = tx.input.iter().enumerate().filter_map(|(at, input)| {
-        let vout = (input.previous_output.txid == built.txid).then_some(input.previous_output.vout)?;
+        let vout =
+            (input.previous_output.txid == built.txid).then_some(input.previous_output.vout)?;
         let (htlc, _) = built.htlcs.iter().find(|(_, v)| *v == vout)?;
         Some(htlc.amount.to_amount_floor() - tx.output[at].value)
     });
@@ -173,7 +189,11 @@ fn without_the_record() {
         cheat.world.bob.muted = true;
         cheat.world.mine(10);
         let events = &cheat.world.alice.events;
-        assert!(events.iter().any(|e| matches!(e, EnforceEvent::RecordMissing { .. })));
+        assert!(
+            events
+                .iter()
+                .any(|e| matches!(e, EnforceEvent::RecordMissing { .. }))
+        );
         let their = cheat.world.theirs(&cheat.revoked);
         let built = their.build(&cheat.world.secp, &cheat.world.alice.params);
         let mains = [built.to_local_vout, built.to_remote_vout];

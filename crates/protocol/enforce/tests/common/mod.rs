@@ -1,5 +1,11 @@
 //! Two parties with real keys on an embedded chain: what a resolution says is done, and the chain judges.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "each test file uses a part, and a test stops at the first surprise"
+)]
 
 pub mod wallet;
 
@@ -11,7 +17,9 @@ use fulmen_enforce::{
     BroadcastVerdict, ClaimFeerates, EnforceContext, EnforceEvent, EnforceInput, EnforceOutput,
     Evidence, Resolution, Start,
 };
-use fulmen_signer::{BroadcastTx, CommitmentSigning, KeysManager, Signer, SigningAnswer, SigningRequest};
+use fulmen_signer::{
+    BroadcastTx, CommitmentSigning, KeysManager, Signer, SigningAnswer, SigningRequest,
+};
 use fulmen_tx::{
     ChannelKeysId, ChannelParameters, CommitmentContent, CommitmentFormat, CommitmentHtlc,
     CommitmentSecrets, CounterpartyCommitment, Funding, HolderCommitment, PartyParameters, Secp,
@@ -75,8 +83,12 @@ pub fn content(n: u64, htlcs: &[CommitmentHtlc], feerate: u32) -> CommitmentCont
     CommitmentContent {
         number: number(n),
         feerate: FeeratePerKw::new(feerate),
-        to_local: Msat::from_sat(600_000).checked_sub(offered(Side::Local)).unwrap(),
-        to_remote: Msat::from_sat(400_000).checked_sub(offered(Side::Remote)).unwrap(),
+        to_local: Msat::from_sat(600_000)
+            .checked_sub(offered(Side::Local))
+            .unwrap(),
+        to_remote: Msat::from_sat(400_000)
+            .checked_sub(offered(Side::Remote))
+            .unwrap(),
         htlcs: htlcs.to_vec(),
     }
 }
@@ -184,7 +196,11 @@ impl World {
 
     /// Evidence of both for current commitments with these HTLCs (Alice's view). Alice has the records of
     /// `old` commitments of Bob's too.
-    pub fn evidence(&mut self, current: &CommitmentContent, old: &[CommitmentContent]) -> (Evidence, Evidence) {
+    pub fn evidence(
+        &mut self,
+        current: &CommitmentContent,
+        old: &[CommitmentContent],
+    ) -> (Evidence, Evidence) {
         let a = self.evidence_of(&self.alice, &self.bob, current.clone());
         let b = self.evidence_of(&self.bob, &self.alice, mirrored(current));
         for content in old.iter().chain([current]) {
@@ -249,19 +265,37 @@ impl World {
         let ctx = context(&self.secp, &self.chain, self.feerates, self.now);
         let mut batch = WriteBatch::new();
         let (resolution, out) = Resolution::new(evidence, start, &ctx, &mut batch);
-        let party = if is_alice { &mut self.alice } else { &mut self.bob };
+        let party = if is_alice {
+            &mut self.alice
+        } else {
+            &mut self.bob
+        };
         party.resolution = Some(resolution);
         party.keep(&batch);
         party.run(out, &mut self.chain, &self.secp, self.feerates, self.now);
     }
 
     pub fn input_alice(&mut self, input: EnforceInput) {
-        let Self { secp, chain, alice, feerates, now, .. } = self;
+        let Self {
+            secp,
+            chain,
+            alice,
+            feerates,
+            now,
+            ..
+        } = self;
         alice.input(input, chain, secp, *feerates, *now);
     }
 
     pub fn input_bob(&mut self, input: EnforceInput) {
-        let Self { secp, chain, bob, feerates, now, .. } = self;
+        let Self {
+            secp,
+            chain,
+            bob,
+            feerates,
+            now,
+            ..
+        } = self;
         bob.input(input, chain, secp, *feerates, *now);
     }
 
@@ -293,7 +327,14 @@ impl World {
 
     /// Feeds both the block at this height.
     pub fn feed(&mut self, height: u32) {
-        let Self { secp, chain, alice, bob, feerates, now } = self;
+        let Self {
+            secp,
+            chain,
+            alice,
+            bob,
+            feerates,
+            now,
+        } = self;
         now.clone_from(&now.plus_millis(600_000));
         alice.block(height, chain, secp, *feerates, *now);
         bob.block(height, chain, secp, *feerates, *now);
@@ -310,7 +351,10 @@ impl World {
         }
         let hash = self.chain.block_hash(from).unwrap();
         self.chain.invalidate_block(&hash).unwrap();
-        assert!(keep, "the mempool takes back what a reorganisation throws out");
+        assert!(
+            keep,
+            "the mempool takes back what a reorganisation throws out"
+        );
         for _ in 0..=depth {
             self.chain.mine(&[]).unwrap();
             self.feed(self.height());
@@ -408,8 +452,18 @@ impl Party {
         }
     }
 
-    fn block(&mut self, height: u32, chain: &mut Chain, secp: &Secp, feerates: ClaimFeerates, now: Timestamp) {
-        let block = chain.block(&chain.block_hash(height).unwrap()).unwrap().clone();
+    fn block(
+        &mut self,
+        height: u32,
+        chain: &mut Chain,
+        secp: &Secp,
+        feerates: ClaimFeerates,
+        now: Timestamp,
+    ) {
+        let block = chain
+            .block(&chain.block_hash(height).unwrap())
+            .unwrap()
+            .clone();
         let txs: Vec<(u32, Transaction)> = (0u32..).zip(block.txdata.iter().cloned()).collect();
         // A source that delivers what spends a watched output, until a round brings nothing new.
         loop {
@@ -419,12 +473,17 @@ impl Party {
             let watched = self.watched.clone();
             let matching: Vec<(u32, &Transaction)> = txs
                 .iter()
-                .filter(|(_, tx)| tx.input.iter().any(|i| watched.contains(&i.previous_output)))
+                .filter(|(_, tx)| {
+                    tx.input
+                        .iter()
+                        .any(|i| watched.contains(&i.previous_output))
+                })
                 .map(|(index, tx)| (*index, tx))
                 .collect();
             let ctx = context(secp, chain, feerates, now);
             let mut batch = WriteBatch::new();
-            let out = resolution.handle_block(&ctx, BlockHeight::new(height), &matching, &mut batch);
+            let out =
+                resolution.handle_block(&ctx, BlockHeight::new(height), &matching, &mut batch);
             self.keep(&batch);
             self.run(out, chain, secp, feerates, now);
             if self.watched == watched {
@@ -433,7 +492,14 @@ impl Party {
         }
     }
 
-    fn input(&mut self, input: EnforceInput, chain: &mut Chain, secp: &Secp, feerates: ClaimFeerates, now: Timestamp) {
+    fn input(
+        &mut self,
+        input: EnforceInput,
+        chain: &mut Chain,
+        secp: &Secp,
+        feerates: ClaimFeerates,
+        now: Timestamp,
+    ) {
         let Some(resolution) = &mut self.resolution else {
             return;
         };
@@ -444,12 +510,21 @@ impl Party {
         self.run(out, chain, secp, feerates, now);
     }
 
-    fn crash(&mut self, chain: &Chain, secp: &Secp, feerates: ClaimFeerates, now: Timestamp) -> Vec<EnforceOutput> {
+    fn crash(
+        &mut self,
+        chain: &Chain,
+        secp: &Secp,
+        feerates: ClaimFeerates,
+        now: Timestamp,
+    ) -> Vec<EnforceOutput> {
         if self.disk.is_empty() {
             self.resolution = None;
             return Vec::new();
         }
-        let records = self.disk.iter().map(|(k, v)| (k.key.as_slice(), v.as_slice()));
+        let records = self
+            .disk
+            .iter()
+            .map(|(k, v)| (k.key.as_slice(), v.as_slice()));
         let mut restored = Resolution::restore(secp, records).unwrap();
         let before = self.resolution.as_ref().unwrap();
         assert_eq!(restored.pending_sweeps(secp), before.pending_sweeps(secp));
@@ -462,7 +537,14 @@ impl Party {
     }
 
     /// Does what the resolution says.
-    fn run(&mut self, out: Vec<EnforceOutput>, chain: &mut Chain, secp: &Secp, feerates: ClaimFeerates, now: Timestamp) {
+    fn run(
+        &mut self,
+        out: Vec<EnforceOutput>,
+        chain: &mut Chain,
+        secp: &Secp,
+        feerates: ClaimFeerates,
+        now: Timestamp,
+    ) {
         let mut queue: VecDeque<EnforceOutput> = out.into();
         let mut steps = 0;
         self.runs += 1;
@@ -498,7 +580,11 @@ impl Party {
                 let verdict = self.broadcast(package, chain);
                 Some(EnforceInput::BroadcastResult { id, verdict })
             }
-            EnforceOutput::AskCoins { lease, value, feerate } => Some(EnforceInput::Coins {
+            EnforceOutput::AskCoins {
+                lease,
+                value,
+                feerate,
+            } => Some(EnforceInput::Coins {
                 lease,
                 coins: self.wallet.lease(lease, value, feerate, chain),
             }),
@@ -520,7 +606,11 @@ impl Party {
                 self.wallet.release(lease);
                 None
             }
-            EnforceOutput::HtlcPreimage { id, payment_hash, preimage } => {
+            EnforceOutput::HtlcPreimage {
+                id,
+                payment_hash,
+                preimage,
+            } => {
                 assert_eq!(preimage.payment_hash(), payment_hash);
                 assert!(!self.fulfilled.contains(&id) && !self.failed.contains(&id));
                 self.fulfilled.push(id);
@@ -537,7 +627,10 @@ impl Party {
             }
             EnforceOutput::Done => {
                 self.done = true;
-                assert!(self.disk.is_empty(), "a resolution that is done leaves records");
+                assert!(
+                    self.disk.is_empty(),
+                    "a resolution that is done leaves records"
+                );
                 None
             }
         }
@@ -581,7 +674,9 @@ impl Party {
             RejectKind::MissingInputs => BroadcastVerdict::MissingInputs,
             RejectKind::Conflict => BroadcastVerdict::Known,
             RejectKind::Reconsiderable => BroadcastVerdict::BelowFloor,
-            RejectKind::Policy if reject.reason.contains("fee") || reject.reason.contains("replace") => {
+            RejectKind::Policy
+                if reject.reason.contains("fee") || reject.reason.contains("replace") =>
+            {
                 BroadcastVerdict::Conflict
             }
             // Whatever else is refused should never have been sent.

@@ -39,7 +39,9 @@ impl Wallet {
     /// All confirmed coins.
     pub fn balance(&self, chain: &Chain) -> Amount {
         let scripts = [self.coin_script(), self.sweep_script()];
-        let coins = chain.coins().filter(|(_, c)| scripts.contains(&c.out.script_pubkey));
+        let coins = chain
+            .coins()
+            .filter(|(_, c)| scripts.contains(&c.out.script_pubkey));
         coins.map(|(_, c)| c.out.value).sum()
     }
 
@@ -65,7 +67,12 @@ impl Wallet {
         for (outpoint, output) in coins {
             let effective: u64 = held
                 .iter()
-                .map(|c| c.output.value.to_sat().saturating_sub(feerate.fee_ceil(164 + 108).to_sat()))
+                .map(|c| {
+                    c.output
+                        .value
+                        .to_sat()
+                        .saturating_sub(feerate.fee_ceil(164 + 108).to_sat())
+                })
                 .sum();
             let full = taken.len() + held.len() >= self.coins_max;
             if effective >= value.to_sat() || full {
@@ -97,7 +104,12 @@ impl Wallet {
                 continue;
             };
             let hash = cache
-                .p2wpkh_signature_hash(index, &output.script_pubkey, output.value, EcdsaSighashType::All)
+                .p2wpkh_signature_hash(
+                    index,
+                    &output.script_pubkey,
+                    output.value,
+                    EcdsaSighashType::All,
+                )
                 .unwrap();
             let signature = bitcoin::ecdsa::Signature {
                 signature: secp.sign_ecdsa(&Message::from_digest(hash.to_byte_array()), key),
