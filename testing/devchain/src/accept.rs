@@ -17,6 +17,9 @@ use crate::policy::{self, adjusted_weight, fee_for};
 use crate::reject::{Reject, RejectKind};
 use crate::script;
 
+/// The sender's own limit, which is no rule of the mempool.
+pub(crate) const MAX_FEERATE_EXCEEDED: &str = "max feerate exceeded";
+
 /// A replacement may conflict with at most this many clusters.
 const MAX_REPLACEMENT_CLUSTERS: usize = 100;
 /// A package has at most this many transactions.
@@ -162,6 +165,22 @@ impl Chain {
     /// Offers a transaction to the mempool, as `sendrawtransaction` does.
     pub fn send(&mut self, tx: &Transaction) -> Result<Accepted, Reject> {
         let (candidate, replaced) = self.judge_single(tx, Context::SINGLE)?;
+        let accepted = candidate.accepted(&replaced);
+        self.apply(&replaced, [candidate]);
+        Ok(accepted)
+    }
+
+    /// Like [`Chain::send`], but refuses what pays more than so many satoshi per 1000 virtual
+    /// bytes.
+    pub fn send_with_max_feerate(
+        &mut self,
+        tx: &Transaction,
+        max_feerate: u64,
+    ) -> Result<Accepted, Reject> {
+        let (candidate, replaced) = self.judge_single(tx, Context::SINGLE)?;
+        if candidate.fee > fee_for(max_feerate, candidate.vsize) {
+            return Err(Reject::policy(MAX_FEERATE_EXCEEDED));
+        }
         let accepted = candidate.accepted(&replaced);
         self.apply(&replaced, [candidate]);
         Ok(accepted)

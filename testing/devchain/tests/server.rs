@@ -82,8 +82,21 @@ fn rest_gives_the_same_blocks() {
         110
     );
     let first = client.call("getblockhash", json!([100])).unwrap();
-    let path = format!("/rest/headers/{}.bin?count=5", first.as_str().unwrap());
-    assert_eq!(client.rest(&path).unwrap().1.len(), 5 * 80);
+    let path = format!("/rest/headers/{}.bin?count=7", first.as_str().unwrap());
+    assert_eq!(client.rest(&path).unwrap().1.len(), 7 * 80);
+    let path = format!("/rest/headers/1/{}.json", first.as_str().unwrap());
+    let headers: Value = serde_json::from_slice(&client.rest(&path).unwrap().1).unwrap();
+    assert_eq!(
+        (&headers[0]["height"], headers.as_array().unwrap().len()),
+        (&json!(100), 1)
+    );
+    let coinbase = block.txdata[0].compute_txid();
+    let path = format!("/rest/getutxos/checkmempool/{coinbase}-0/{coinbase}-9.json");
+    let utxos: Value = serde_json::from_slice(&client.rest(&path).unwrap().1).unwrap();
+    assert_eq!(
+        (&utxos["bitmap"], &utxos["utxos"][0]["value"]),
+        (&json!("10"), &json!(50.0))
+    );
     assert_eq!(
         client
             .rest(&format!("/rest/block/{}.bin", "11".repeat(32)))

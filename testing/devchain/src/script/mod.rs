@@ -283,3 +283,6 @@ fn run_witness_script(
         _ => Err(ScriptError::Cleanstack),
     }
 }
+
+#[cfg(test)]
+mod tests;

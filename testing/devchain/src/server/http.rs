@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -55,8 +55,16 @@ async fn rpc_wallet(Path(_name): Path<String>) -> Response {
     )
 }
 
-async fn rest_get(State(shared): State<Arc<Shared>>, Path(path): Path<String>) -> Response {
-    rest::answer(&shared, &path)
+async fn rest_get(
+    State(shared): State<Arc<Shared>>,
+    Path(path): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let query = query.unwrap_or_default();
+    let count = query
+        .split('&')
+        .find_map(|part| part.strip_prefix("count="));
+    rest::answer(&shared, &path, count)
 }
 
 async fn rpc_call(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> Response {

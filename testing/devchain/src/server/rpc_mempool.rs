@@ -9,7 +9,7 @@ use super::rpc::{
     VERIFY_ERROR, VERIFY_REJECTED, decode_tx, parse_hash,
 };
 use super::{Shared, json};
-use crate::accept::{Accepted, PackageTx};
+use crate::accept::{Accepted, MAX_FEERATE_EXCEEDED, PackageTx};
 use crate::chain::Chain;
 use crate::coins::is_unspendable;
 use crate::mempool::Entry;
@@ -125,21 +125,25 @@ pub(super) fn send(shared: &Shared, params: &Params) -> RpcResult {
         if chain.mempool().contains(&txid) {
             return Ok(json!(txid.to_string()));
         }
-        let accepted = chain
-            .test_accept(&tx)
+        let max_feerate = if max_feerate == 0 {
+            u64::MAX
+        } else {
+            max_feerate
+        };
+        chain
+            .send_with_max_feerate(&tx, max_feerate)
             .map_err(|reject| send_error(&reject))?;
-        if max_feerate > 0 && accepted.fee > fee_for(max_feerate, accepted.vsize) {
-            return Err(RpcError::new(
-                VERIFY_ERROR,
-                "Fee exceeds maximum configured by user (e.g. -maxtxfee, maxfeerate)",
-            ));
-        }
-        chain.send(&tx).map_err(|reject| send_error(&reject))?;
         Ok(json!(txid.to_string()))
     })
 }
 
 fn send_error(reject: &Reject) -> RpcError {
+    if reject.reason == MAX_FEERATE_EXCEEDED {
+        return RpcError::new(
+            VERIFY_ERROR,
+            "Fee exceeds maximum configured by user (e.g. -maxtxfee, maxfeerate)",
+        );
+    }
     if reject.kind == RejectKind::MissingInputs {
         RpcError::new(VERIFY_ERROR, "bad-txns-inputs-missingorspent")
     } else {
