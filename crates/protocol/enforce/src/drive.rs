@@ -238,9 +238,16 @@ impl Resolution {
         let budget = percent_floor(work.stake, work.urgency.budget_percent) + work.parent.fee;
         let affordable = feerate_within(budget, weight + work.parent.weight);
         let mut goal = goal.min(affordable.max(ctx.feerates.floor));
+        if !claim.group.takes_coins() {
+            // What is left over must be an output.
+            goal = goal.min(draft.feerate_affordable());
+        }
         if last.as_ref().is_some_and(|last| goal <= last.feerate) {
             // The budget is spent: what is out stays out.
             return;
+        }
+        if goal < ctx.feerates.floor {
+            return self.tell_all_uneconomic(&work.inputs, out);
         }
         if claim.group.takes_coins() && draft.coins_needed(goal) > Amount::ZERO {
             let Some(lease) = lease else {
@@ -287,11 +294,13 @@ impl Resolution {
             Err(Shortfall { missing }) if lease.is_some() => {
                 self.tell_poor(id, missing, &coins, out);
             }
-            Err(Shortfall { .. }) => {
-                for tracked in &work.inputs {
-                    self.tell_uneconomic(tracked.outpoint, tracked.output.value, out);
-                }
-            }
+            Err(Shortfall { .. }) => self.tell_all_uneconomic(&work.inputs, out),
+        }
+    }
+
+    fn tell_all_uneconomic(&mut self, inputs: &[&Tracked], out: &mut Vec<EnforceOutput>) {
+        for tracked in inputs {
+            self.tell_uneconomic(tracked.outpoint, tracked.output.value, out);
         }
     }
 

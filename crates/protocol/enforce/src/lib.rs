@@ -18,6 +18,17 @@
 //! 3. After a restart [`Resolution::restore`], then [`Resolution::re_emit`].
 //!
 //! It does not see the mempool: it acts on blocks, and on answers to its own broadcasts.
+//!
+//! Before there is anything to resolve, the crate says how many confirmed coins the wallet must keep for it:
+//!
+//! ```
+//! use fulmen_enforce::required_reserve;
+//! use fulmen_types::FeeratePerKw;
+//!
+//! let (wallet_sat, channels) = (100_000, 2);
+//! let reserve = required_reserve(channels + 1, FeeratePerKw::new(1_000));
+//! assert!(reserve.to_sat() < wallet_sat, "room for one more channel with anchors");
+//! ```
 #![no_std]
 extern crate alloc;
 

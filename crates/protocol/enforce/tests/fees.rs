@@ -1,0 +1,339 @@
+//! Fees: who pays, how much, when more, and from which coins.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use bitcoin::{Amount, OutPoint, Transaction};
+use common::{CURRENT, World, content, feerates, htlc, preimage};
+use fulmen_devchain::Policy;
+use fulmen_enforce::{
+    EnforceEvent, EnforceInput, RESERVED_HTLCS_PER_CHANNEL, Start, required_reserve,
+};
+use fulmen_tx::{CommitmentFormat, CommitmentHtlc, Side};
+use fulmen_types::{FeeratePerKw, HtlcId};
+
+const ANCHORS: CommitmentFormat = CommitmentFormat::AnchorsZeroFeeHtlc;
+
+fn empty_block(world: &mut World) {
+    world.chain.mine(&[]).unwrap();
+    world.feed_tip();
+}
+
+fn value_of(world: &World, known: &BTreeMap<OutPoint, Amount>, outpoint: &OutPoint) -> Amount {
+    let confirmed = world.chain.coin(outpoint).map(|c| c.out.value);
+    confirmed.unwrap_or_else(|| known[outpoint])
+}
+
+/// Fee of a transaction that was sent.
+fn fee(world: &World, known: &BTreeMap<OutPoint, Amount>, tx: &Transaction) -> u64 {
+    let paid: u64 = tx.output.iter().map(|o| o.value.to_sat()).sum();
+    let value: u64 = tx
+        .input
+        .iter()
+        .map(|i| value_of(world, known, &i.previous_output).to_sat())
+        .sum();
+    value - paid
+}
+
+/// The child of an unconfirmed commitment pays more and more towards the deadline, never less, also when
+/// the estimates fall and after restarts; and every replacement is accepted.
+#[test]
+fn the_child_pays_more_towards_the_deadline() {
+    for crashes in [false, true] {
+        let mut world = World::new(ANCHORS);
+        world.alice.crashes = crashes;
+        let expiry = world.height() + 40;
+        let htlcs = [htlc(0, Side::Remote, 200_000, 3, expiry)];
+        let (mut alices, _) = world.evidence(&content(CURRENT, &htlcs, 300), &[]);
+        alices.preimages.push(preimage(3));
+        let built = alices
+            .holder
+            .as_ref()
+            .unwrap()
+            .build(&world.secp, &alices.params);
+        let known: BTreeMap<OutPoint, Amount> = (0u32..)
+            .zip(&built.tx.output)
+            .map(|(vout, o)| (built.outpoint(vout), o.value))
+            .collect();
+        world.start_alice(alices, Start::ForceClose);
+        let mut fees = Vec::new();
+        for round in 0..36 {
+            if round == 10 {
+                world.feerates = feerates(300);
+            }
+            empty_block(&mut world);
+            let mut children = world.alice.sent.iter().filter(|p| p.len() == 2);
+            if let Some(package) = children.next_back() {
+                assert_eq!(package[0].compute_txid(), built.txid);
+                fees.push(fee(&world, &known, &package[1]));
+            }
+        }
+        assert!(fees.windows(2).all(|w| w[0] <= w[1]), "{fees:?}");
+        assert!(*fees.last().unwrap() > 3 * fees[0], "{fees:?}");
+        // What is in the mempool is the last one that was sent.
+        let last = world.alice.sent.iter().rfind(|p| p.len() == 2).unwrap();
+        assert!(world.chain.mempool().contains(&last[1].compute_txid()));
+        assert!(
+            world.alice.refusals.iter().all(|r| r.contains("already")),
+            "{:?}",
+            world.alice.refusals
+        );
+        world.mine(1);
+        assert!(world.chain.confirmations(&built.txid) > 0);
+        world.mine(2);
+        assert!(world.alice.failed.is_empty());
+    }
+}
+
+/// HTLC transactions and direct claims that do not confirm pay more, too.
+#[test]
+fn claims_pay_more_towards_the_deadline() {
+    for ours in [true, false] {
+        let mut world = World::new(ANCHORS);
+        let expiry = world.height() + 30;
+        let htlcs = [htlc(0, Side::Remote, 200_000, 3, expiry)];
+        let (mut alices, bobs) = world.evidence(&content(CURRENT, &htlcs, 3_000), &[]);
+        alices.preimages.push(preimage(3));
+        if ours {
+            world.start_alice(alices, Start::ForceClose);
+        } else {
+            world.start_alice(alices, Start::FundingSpent);
+            world.start_bob(bobs, Start::ForceClose);
+        }
+        world.mine(2);
+        world.bob.resolution = None;
+        let known = BTreeMap::new();
+        let mut fees = Vec::new();
+        // The chain forgets what was mined by the second block: start over from unmined claims.
+        let hash = world.chain.block_hash(world.height()).unwrap();
+        let height = fulmen_types::BlockHeight::new(world.height());
+        world.input_alice(EnforceInput::Disconnected { height });
+        world.chain.invalidate_block(&hash).unwrap();
+        for _ in 0..26 {
+            empty_block(&mut world);
+            let claim = world.alice.sent.iter().flatten().rfind(|tx| {
+                let spent = world.chain.coin(&tx.input[0].previous_output);
+                spent.is_some_and(|c| c.out.value == Amount::from_sat(200_000))
+            });
+            fees.push(fee(&world, &known, claim.unwrap()));
+        }
+        assert!(fees.windows(2).all(|w| w[0] <= w[1]), "{fees:?}");
+        assert!(*fees.last().unwrap() > 3 * fees[0], "{fees:?}");
+        world.mine(1);
+        let sweep = world.alice.sent.iter().flatten().rfind(|tx| {
+            world.chain.confirmations(&tx.compute_txid()) > 0
+                && fulmen_types::BlockHeight::new(world.height()).to_u32() < expiry
+        });
+        assert!(sweep.is_some());
+    }
+}
+
+/// A wallet without coins: the user is told, what can go out goes out, and coins that come later are used.
+#[test]
+fn an_empty_wallet_waits() {
+    let mut world = World::new(ANCHORS);
+    world.alice.wallet.coins_max = 0;
+    let expiry = world.height() + 10;
+    let htlcs = [htlc(0, Side::Local, 50_000, 1, expiry)];
+    let (alices, _) = world.evidence(&content(CURRENT, &htlcs, 300), &[]);
+    world.start_alice(alices, Start::ForceClose);
+    let poor = |world: &World| {
+        let told = |e: &&EnforceEvent| matches!(e, EnforceEvent::CoinsMissing { .. });
+        world.alice.events.iter().filter(told).count()
+    };
+    assert_eq!(poor(&world), 1);
+    assert_eq!(world.alice.sent[0].len(), 1);
+    // The commitment pays just enough by itself to be mined by this miner.
+    world.mine(15);
+    assert_eq!(poor(&world), 2);
+    assert!(world.alice.failed.is_empty());
+    world.alice.wallet.coins_max = 1;
+    world.mine(8);
+    assert_eq!(world.alice.failed, [HtlcId::new(0)]);
+    world.mine(200);
+    assert!(world.alice.done);
+}
+
+/// With a single coin all HTLCs of one expiry are claimed together, and those of another after them.
+#[test]
+fn one_coin_is_enough_in_the_end() {
+    let mut world = World::new(ANCHORS);
+    world.alice.wallet.coins_max = 1;
+    let height = world.height();
+    let htlcs: Vec<CommitmentHtlc> = (0..8u32)
+        .map(|n| {
+            let (id, expiry) = (u64::from(n), height + 10 + 4 * (n % 2));
+            htlc(id, Side::Local, 20_000 + id, 1, expiry)
+        })
+        .collect();
+    let (alices, _) = world.evidence(&content(CURRENT, &htlcs, 3_000), &[]);
+    world.start_alice(alices, Start::ForceClose);
+    world.mine(12);
+    let batch = world
+        .alice
+        .sent
+        .iter()
+        .flatten()
+        .max_by_key(|tx| tx.input.len());
+    assert_eq!(batch.unwrap().input.len(), 5);
+    world.mine(30);
+    assert_eq!(world.alice.failed.len(), 4);
+    world.alice.wallet.coins_max = 3;
+    world.mine(300);
+    assert_eq!(world.alice.failed.len(), 8);
+    assert!(world.alice.done);
+}
+
+/// The peer claims HTLCs of a batch one by one: each time the rest goes to a new claim that pays no less,
+/// and in the end all are settled (known attacks, 8 and 18).
+#[test]
+fn staggered_claims_do_not_stall_us() {
+    for ours in [true, false] {
+        let mut world = World::new(ANCHORS);
+        let height = world.height();
+        let htlcs: Vec<CommitmentHtlc> = (0..6u8)
+            .map(|n| htlc(u64::from(n), Side::Local, 30_000, 50 + n, height + 6))
+            .collect();
+        let (alices, bobs) = world.evidence(&content(CURRENT, &htlcs, 3_000), &[]);
+        if ours {
+            world.start_bob(bobs, Start::FundingSpent);
+            world.start_alice(alices, Start::ForceClose);
+        } else {
+            world.start_alice(alices, Start::FundingSpent);
+            world.start_bob(bobs, Start::ForceClose);
+        }
+        world.mine_to(height + 6);
+        // Alice's batch is out. Bob now claims one HTLC in each block, past it.
+        let mut feerates = Vec::new();
+        for id in 0..3u8 {
+            world.alice.muted = true;
+            let sent = world.bob.sent.len();
+            world.bob.muted = true;
+            world.input_bob(EnforceInput::Preimage(preimage(50 + id)));
+            let bobs: Vec<Transaction> = world.bob.sent[sent..].iter().flatten().cloned().collect();
+            assert_eq!(bobs.len(), 1, "{:?}", world.bob.refusals);
+            world.mine_only(&bobs);
+            assert_eq!(world.alice.fulfilled.len(), usize::from(id) + 1);
+            let batch = world.alice.sent.last().unwrap().last().unwrap();
+            let value: u64 = batch
+                .input
+                .iter()
+                .map(|i| {
+                    world
+                        .chain
+                        .coin(&i.previous_output)
+                        .unwrap()
+                        .out
+                        .value
+                        .to_sat()
+                })
+                .sum();
+            let paid: u64 = batch.output.iter().map(|o| o.value.to_sat()).sum();
+            feerates.push((value - paid) * 1_000 / batch.weight().to_wu());
+        }
+        // Signatures vary by a byte.
+        assert!(
+            feerates.windows(2).all(|w| w[0] <= w[1] + 10),
+            "{feerates:?}"
+        );
+        world.alice.muted = false;
+        world.mine(200);
+        assert!(world.alice.done, "{:#?}", world.alice.refusals);
+        assert_eq!(world.alice.fulfilled.len(), 3);
+        assert_eq!(world.alice.failed.len(), 3);
+    }
+}
+
+/// What costs more than it is worth waits for lower fees, and the user is told once.
+#[test]
+fn no_claim_at_a_loss() {
+    for ours in [true, false] {
+        let mut world = World::new(ANCHORS);
+        let height = world.height();
+        let htlcs = [
+            htlc(0, Side::Local, 800, 1, height + 3),
+            htlc(1, Side::Local, 90_000, 2, height + 3),
+        ];
+        let (alices, bobs) = world.evidence(&content(CURRENT, &htlcs, 20_000), &[]);
+        world.feerates = feerates(15_000);
+        world.feerates.floor = FeeratePerKw::new(4_000);
+        if ours {
+            world.start_alice(alices, Start::ForceClose);
+        } else {
+            world.start_alice(alices, Start::FundingSpent);
+            world.start_bob(bobs, Start::ForceClose);
+        }
+        world.mine(20);
+        let told = |e: &&EnforceEvent| matches!(e, EnforceEvent::Uneconomic { amount, .. } if amount.to_sat() == 800);
+        assert_eq!(world.alice.events.iter().filter(told).count(), 1);
+        // Both are failed upstream: the large one is back, the other not worth waiting for.
+        assert_eq!(world.alice.failed.len(), 2);
+        world.feerates = feerates(253);
+        world.mine(250);
+        let pending = world.alice.resolution.as_ref().unwrap();
+        assert!(
+            world.alice.done,
+            "{ours} {:#?} {:#?} {:?}",
+            pending.pending_sweeps(&world.secp),
+            world.alice.events,
+            world.alice.refusals
+        );
+    }
+}
+
+/// The reserve pays for closing a channel with as many HTLCs as it says, at the feerate it says.
+#[test]
+fn the_reserve_is_enough() {
+    let feerate = 2_000;
+    let reserve = required_reserve(1, FeeratePerKw::new(feerate));
+    let mut world = World::new(ANCHORS);
+    world.feerates = fulmen_enforce::ClaimFeerates {
+        background: FeeratePerKw::new(feerate),
+        normal: FeeratePerKw::new(feerate),
+        urgent: FeeratePerKw::new(feerate),
+        floor: FeeratePerKw::FLOOR,
+    };
+    let height = world.height();
+    let count = u32::try_from(RESERVED_HTLCS_PER_CHANNEL).unwrap();
+    let htlcs: Vec<CommitmentHtlc> = (0..count)
+        .map(|id| htlc(u64::from(id), Side::Local, 30_000, 50, height + 6 + id))
+        .collect();
+    let (alices, _) = world.evidence(&content(CURRENT, &htlcs, 253), &[]);
+    world.start_alice(alices, Start::ForceClose);
+    world.mine(40);
+    // What brings nothing to the wallet is paid by coins: the child and the HTLC transactions.
+    let from_coins = world.alice.events.iter().filter_map(|e| match e {
+        EnforceEvent::Swept { amount, fee, .. } if *amount == Amount::ZERO => Some(*fee),
+        _ => None,
+    });
+    let paid: Vec<Amount> = from_coins.collect();
+    assert_eq!(paid.len() as u64, 1 + RESERVED_HTLCS_PER_CHANNEL);
+    let paid: Amount = paid.into_iter().sum();
+    assert!(paid <= reserve, "{paid} of {reserve}");
+    world.mine(200);
+    assert!(world.alice.done);
+}
+
+/// A miner's floor above the commitment's own feerate: only the package gets in.
+#[test]
+fn the_package_passes_where_the_commitment_alone_does_not() {
+    let mut world = World::new(ANCHORS);
+    world.chain.set_policy(Policy {
+        mempool_min_feerate: 3_000,
+        ..Policy::default()
+    });
+    let (alices, _) = world.evidence(&content(CURRENT, &[], 253), &[]);
+    world.start_alice(alices, Start::ForceClose);
+    assert!(
+        world.alice.refusals.iter().any(|r| r.contains("fee")),
+        "{:?}",
+        world.alice.refusals
+    );
+    world.mine(1);
+    assert!(matches!(
+        world.alice.events[0],
+        EnforceEvent::Confirmed { .. }
+    ));
+}
