@@ -10,7 +10,7 @@ use bitcoin::{
 };
 use fulmen_tx::{
     ChannelKeysId, ChannelParameters, ClaimKind, ClaimPreparer, Secp, derive_private_key,
-    derive_revocation_private_key,
+    derive_private_key_of, derive_revocation_private_key,
 };
 use fulmen_types::{CommitmentNumber, NodeId};
 use fulmen_wire::{ChannelAnnouncement, NodeAnnouncement};
@@ -115,23 +115,26 @@ impl KeysManager {
         policy::check_conserved(params, &commitment.content).map_err(Refusal::Policy)?;
         let channel = self.root.channel(&params.keys_id);
         let funding_key = self.funding_key(&channel, params)?;
-        let htlc_key = derive_private_key(
-            &self.secp,
-            &channel.htlc(),
-            &commitment.per_commitment_point,
-        );
         let built = commitment.build(&self.secp, params);
-        if !built.htlcs.is_empty()
-            && htlc_key.public_key(&self.secp) != built.keys.countersigner_htlc_key
-        {
-            return Err(Refusal::ForeignKeys);
-        }
-        Ok(SigningAnswer::Commitment {
-            signature: self.sign(&built.sighash(params), &funding_key),
-            htlc_signatures: built
+        let htlc_signatures = if built.htlcs.is_empty() {
+            Vec::new()
+        } else {
+            let htlc_key = derive_private_key_of(
+                &channel.htlc(),
+                &params.local.keys.htlc_basepoint,
+                &commitment.per_commitment_point,
+            );
+            if htlc_key.public_key(&self.secp) != built.keys.countersigner_htlc_key {
+                return Err(Refusal::ForeignKeys);
+            }
+            built
                 .htlc_sighashes()
                 .map(|sighash| self.sign(&sighash, &htlc_key))
-                .collect(),
+                .collect()
+        };
+        Ok(SigningAnswer::Commitment {
+            signature: self.sign(&built.sighash(params), &funding_key),
+            htlc_signatures,
         })
     }
 

@@ -71,8 +71,17 @@ pub fn derive_private_key(
     per_commitment_point: &PublicKey,
 ) -> SecretKey {
     let basepoint = basepoint_secret.public_key(secp);
+    derive_private_key_of(basepoint_secret, &basepoint, per_commitment_point)
+}
+
+/// [`derive_private_key`] with the basepoint at hand: no elliptic-curve work.
+pub fn derive_private_key_of(
+    basepoint_secret: &SecretKey,
+    basepoint: &PublicKey,
+    per_commitment_point: &PublicKey,
+) -> SecretKey {
     basepoint_secret
-        .add_tweak(&hash_points(per_commitment_point, &basepoint))
+        .add_tweak(&hash_points(per_commitment_point, basepoint))
         .expect("a basepoint that cancels its own hash would break SHA-256")
 }
 

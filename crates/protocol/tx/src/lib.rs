@@ -48,8 +48,8 @@ pub use fees::{
     htlc_is_trimmed, htlc_transaction_fee, htlc_transaction_weight,
 };
 pub use keys::{
-    CommitmentKeys, derive_private_key, derive_public_key, derive_revocation_private_key,
-    derive_revocation_public_key,
+    CommitmentKeys, derive_private_key, derive_private_key_of, derive_public_key,
+    derive_revocation_private_key, derive_revocation_public_key,
 };
 pub use number::{commitment_number_of, encode_commitment_number, obscuring_factor, secret_index};
 pub use params::{
