@@ -11,6 +11,7 @@ mod locks;
 mod packages;
 mod scene;
 mod scripts;
+mod signatures;
 mod standard;
 mod taproot;
 
@@ -99,6 +100,7 @@ impl Corpus {
         fees::play(&mut scene);
         packages::play(&mut scene);
         scripts::play(&mut scene);
+        signatures::play(&mut scene);
         taproot::play(&mut scene);
         blocks::play(&mut scene);
         Self {
