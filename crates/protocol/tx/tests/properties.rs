@@ -389,6 +389,33 @@ fn the_funder_pays_for_an_absent_anchor() {
     }
 }
 
+/// BOLT 3: with HTLC outputs both anchors are there, whatever the balances.
+#[test]
+fn an_htlc_output_brings_both_anchors() {
+    let params = params(CommitmentFormat::AnchorsZeroFeeHtlc, Side::Local);
+    for (amount_sat, anchors) in [(1_000, true), (999, false)] {
+        let content = CommitmentContent {
+            number: CommitmentNumber::FIRST,
+            feerate: FeeratePerKw::new(253),
+            to_local: Msat::from_sat(600),
+            to_remote: Msat::ZERO,
+            htlcs: vec![CommitmentHtlc {
+                id: HtlcId::new(0),
+                offered_by: Side::Local,
+                amount: Msat::from_sat(amount_sat),
+                payment_hash: PaymentHash::new([1; 32]),
+                cltv_expiry: CltvExpiry::new(500),
+            }],
+        };
+        // The peer's dust limit of 1000 sat decides.
+        let built = build(&params, Side::Remote, &content);
+        assert_eq!((built.to_local_vout, built.to_remote_vout), (None, None));
+        assert_eq!(built.to_local_anchor_vout.is_some(), anchors);
+        assert_eq!(built.to_remote_anchor_vout.is_some(), anchors);
+        assert_eq!(built.htlcs.len(), usize::from(anchors));
+    }
+}
+
 #[test]
 fn what_is_no_commitment_has_no_number() {
     let params = params(CommitmentFormat::AnchorsZeroFeeHtlc, Side::Local);
