@@ -1,7 +1,10 @@
 //! BOLT 7: the network graph and its synchronisation.
 //!
 //! [`NetworkGraph`] is an immutable snapshot of the announced network in dense arrays; [`GraphWriter`]
-//! is its one writer. The graph is a cache: losing it costs a resync, never money.
+//! is its one writer. The graph is a cache: losing it costs a resync, never money. [`Gossip`] is the
+//! machine that keeps it in step with the network: inputs in, outputs out, no IO. Signatures are checked
+//! by pure functions ([`verify_channel_announcement`] and its like), funding outputs through questions
+//! to the chain, and our own announcements are signed by whoever holds our key.
 //!
 //! ```
 //! use bitcoin::{Amount, constants::ChainHash};
@@ -26,8 +29,20 @@ extern crate alloc;
 
 mod crc32c;
 mod graph;
+mod messages;
+mod sync;
+mod verify;
 
 pub use graph::{
     ChannelIndex, ChannelInfo, Direction, Edge, GraphError, GraphFileError, GraphWriter,
     NetworkGraph, NewChannel, NewNodeDetails, NodeDetails, NodeIndex, Policy,
+};
+pub use messages::SignedMessages;
+pub use sync::{
+    Gossip, GossipConfig, GossipInput, GossipOutput, OwnChannel, OwnPolicy, Unsigned, UtxoAnswer,
+    UtxoCheck,
+};
+pub use verify::{
+    VerifyError, funding_script, verify_channel_announcement, verify_channel_update,
+    verify_node_announcement,
 };

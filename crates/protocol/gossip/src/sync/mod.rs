@@ -1,0 +1,424 @@
+//! The machine that keeps the graph in step with the network, and the network with us.
+//!
+//! Inputs are messages, answers and time; outputs are messages, questions and what the node should
+//! know. Nothing here is durable but as a cache: the graph and the signed messages.
+
+mod own;
+mod peer;
+mod query;
+mod receive;
+mod relay;
+
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    vec::Vec,
+};
+
+use bitcoin::{
+    OutPoint, ScriptBuf, TxOut,
+    constants::ChainHash,
+    secp256k1::{Secp256k1, VerifyOnly, ecdsa::Signature},
+};
+use fulmen_types::{BlockHeight, Features, NodeId, ShortChannelId, Timestamp};
+use fulmen_wire::{
+    ChannelAnnouncement, ChannelUpdate, Message, NetAddress, NodeAlias, NodeAnnouncement, Rgb,
+};
+
+use crate::{GraphWriter, NetworkGraph, SignedMessages, messages::MessageKey};
+pub use own::{OwnChannel, OwnPolicy};
+use own::{OwnNode, OwnState};
+use peer::Peer;
+use receive::PendingChannel;
+
+/// Two weeks: older updates are stale (BOLT 7, Pruning Stale Entries).
+pub(crate) const STALE_SECS: u64 = 14 * 24 * 3_600;
+/// Updates from farther in the future are not taken.
+const FUTURE_SECS: u64 = 24 * 3_600;
+/// Our own messages are made anew before they get stale.
+const REFRESH_SECS: u64 = 12 * 24 * 3_600;
+/// Between looks for channels to forget.
+const PRUNE_MILLIS: u64 = 3_600_000;
+/// Between two looks for what was missed; sooner when something is known to have been dropped.
+const RESYNC_MILLIS: u64 = 3_600_000;
+const RESYNC_SOON_MILLIS: u64 = 15_000;
+/// How many refused channels are remembered, so that they are not asked for again and again.
+const MAX_REFUSED: usize = 20_000;
+
+/// What the machine is told once.
+#[derive(Clone, Debug)]
+pub struct GossipConfig {
+    /// The chain.
+    pub chain_hash: ChainHash,
+    /// We.
+    pub our_node_id: NodeId,
+    /// What we announce of ourselves.
+    pub alias: NodeAlias,
+    /// Our colour.
+    pub color: Rgb,
+    /// What our `node_announcement` says that we can do.
+    pub node_features: Features,
+    /// Where we can be reached.
+    pub addresses: Vec<NetAddress>,
+    /// Between two broadcasts (BOLT 7: 60 s; tests take less).
+    pub flush_millis: u64,
+    /// With how many peers to synchronise at a time, and from how many to take live gossip.
+    pub sync_peers: usize,
+    /// How long a channel's peer may be away before we announce the channel as disabled.
+    pub disable_after_millis: u64,
+    /// How many funding outputs may be asked for at a time.
+    pub max_pending_utxos: usize,
+    /// Whether to ask the chain about announced channels.
+    pub utxo_check: UtxoCheck,
+}
+
+impl GossipConfig {
+    /// The usual limits, a nameless node without addresses.
+    pub fn new(chain_hash: ChainHash, our_node_id: NodeId) -> Self {
+        Self {
+            chain_hash,
+            our_node_id,
+            alias: NodeAlias::default(),
+            color: Rgb::default(),
+            node_features: Features::empty(),
+            addresses: Vec::new(),
+            flush_millis: 60_000,
+            sync_peers: 4,
+            disable_after_millis: 120_000,
+            max_pending_utxos: 2_000,
+            utxo_check: UtxoCheck::Ask,
+        }
+    }
+}
+
+/// Whether announced channels are looked up in the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UtxoCheck {
+    /// Each one.
+    Ask,
+    /// None: for who has no chain to ask. Channels cost an announcer nothing then.
+    Trust,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum GossipInput {
+    /// A connection is ready: both `init`s are exchanged.
+    PeerConnected {
+        /// With whom.
+        peer: NodeId,
+        /// What the peer offers.
+        features: Features,
+    },
+    /// It is over.
+    PeerDisconnected(NodeId),
+    /// A message of BOLT 7 but `announcement_signatures`; others are ignored.
+    Message {
+        /// From whom.
+        peer: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// The answer to [`GossipOutput::AskUtxo`].
+    Utxo {
+        /// Which channel's output.
+        short_channel_id: ShortChannelId,
+        /// What the chain says.
+        answer: UtxoAnswer,
+    },
+    /// The tip of the chain.
+    Tip(BlockHeight),
+    /// A channel's funding output was spent in a block.
+    FundingSpent {
+        /// Which.
+        short_channel_id: ShortChannelId,
+        /// The block.
+        height: BlockHeight,
+    },
+    /// The spend was reorganised away.
+    FundingUnspent(ShortChannelId),
+    /// A channel of ours is there, or its data changed.
+    OwnChannel(OwnChannel),
+    /// A channel of ours is open and its peer connected.
+    OwnChannelUp(ShortChannelId),
+    /// The peer of a channel of ours is gone.
+    OwnChannelDown(ShortChannelId),
+    /// A channel of ours is closed or closing.
+    OwnChannelClosed(ShortChannelId),
+    /// A channel of ours is announced: both ends have signed.
+    OwnAnnouncement(Box<ChannelAnnouncement>),
+    /// The answer to [`GossipOutput::AskSign`].
+    Signed {
+        /// What was to be signed.
+        unsigned: Unsigned,
+        /// By our node key.
+        signature: Signature,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// What the chain says of a funding output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UtxoAnswer {
+    /// It is there, unspent.
+    Unspent {
+        /// The output.
+        output: TxOut,
+        /// Where it is.
+        outpoint: OutPoint,
+    },
+    /// It is not there, or it is spent.
+    SpentOrUnknown,
+    /// The chain can't be asked now.
+    Unavailable,
+}
+
+/// A message of ours that our node key is to sign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unsigned {
+    /// What we ask for forwarding over a channel.
+    ChannelUpdate(Box<ChannelUpdate>),
+    /// What we say of ourselves.
+    NodeAnnouncement(Box<NodeAnnouncement>),
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GossipOutput {
+    /// Send a message.
+    Send {
+        /// To whom.
+        peer: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// Ask the chain for the output that a short channel id names.
+    AskUtxo(ShortChannelId),
+    /// Report a spend of this output by [`GossipInput::FundingSpent`].
+    WatchFunding {
+        /// The channel.
+        short_channel_id: ShortChannelId,
+        /// Its output.
+        outpoint: OutPoint,
+        /// The output's script.
+        script_pubkey: ScriptBuf,
+    },
+    /// Ask the signer.
+    AskSign(Unsigned),
+    /// The peer of a channel of ours says what it asks for forwarding to us: for route hints.
+    PeerPolicy(Box<ChannelUpdate>),
+    /// A peer broke a rule: warn it with this text. It is up to the node to disconnect.
+    Misbehaved {
+        /// Who.
+        peer: NodeId,
+        /// The rule.
+        why: &'static str,
+    },
+    /// The graph changed since the last [`Gossip::graph`].
+    GraphChanged,
+}
+
+/// The gossip machine of one node.
+pub struct Gossip {
+    config: GossipConfig,
+    secp: Secp256k1<VerifyOnly>,
+    graph: GraphWriter,
+    messages: SignedMessages,
+    peers: BTreeMap<NodeId, Peer>,
+    /// Announcements whose output is being asked for.
+    pending: BTreeMap<ShortChannelId, PendingChannel>,
+    /// How many pending channels a node has: its announcement is worth keeping.
+    pending_nodes: BTreeMap<NodeId, (u32, Option<Box<NodeAnnouncement>>)>,
+    /// Channels that the chain refused.
+    refused: BTreeSet<ShortChannelId>,
+    own: BTreeMap<ShortChannelId, OwnState>,
+    own_node: OwnNode,
+    /// What to pass on at the next flush, and from whom it came.
+    outgoing: BTreeMap<MessageKey, Option<NodeId>>,
+    /// Accepted updates of this hour.
+    recent_updates: BTreeMap<(ShortChannelId, crate::Direction), u32>,
+    recent_since: Timestamp,
+    next_flush: Timestamp,
+    next_prune: Timestamp,
+    next_resync: Timestamp,
+    tip: BlockHeight,
+    changed: bool,
+}
+
+impl Gossip {
+    /// A machine with an empty graph.
+    pub fn new(config: GossipConfig) -> Self {
+        let graph = GraphWriter::new(config.chain_hash);
+        Self::with(config, graph, SignedMessages::new())
+    }
+
+    /// A machine that goes on from cached files. A graph of another chain is dropped.
+    pub fn with_cache(config: GossipConfig, graph: NetworkGraph, messages: SignedMessages) -> Self {
+        if graph.chain_hash() == config.chain_hash {
+            Self::with(config, GraphWriter::from_graph(graph), messages)
+        } else {
+            Self::new(config)
+        }
+    }
+
+    fn with(config: GossipConfig, graph: GraphWriter, messages: SignedMessages) -> Self {
+        Self {
+            config,
+            secp: Secp256k1::verification_only(),
+            graph,
+            messages,
+            peers: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            pending_nodes: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            own: BTreeMap::new(),
+            own_node: OwnNode::default(),
+            outgoing: BTreeMap::new(),
+            recent_updates: BTreeMap::new(),
+            recent_since: Timestamp::new(0),
+            next_flush: Timestamp::new(0),
+            next_prune: Timestamp::new(0),
+            next_resync: Timestamp::new(u64::MAX),
+            tip: BlockHeight::new(0),
+            changed: false,
+        }
+    }
+
+    /// The network as it is now; shared, and made anew only after changes.
+    pub fn graph(&mut self) -> Arc<NetworkGraph> {
+        self.graph.snapshot()
+    }
+
+    /// The signed messages, for their file.
+    pub const fn messages(&self) -> &SignedMessages {
+        &self.messages
+    }
+
+    /// Our latest `channel_update` for a channel.
+    pub fn own_update(&self, channel: ShortChannelId) -> Option<&ChannelUpdate> {
+        self.own.get(&channel)?.last.as_deref()
+    }
+
+    /// Whether no channels are being asked for from any peer.
+    pub fn is_synced(&self) -> bool {
+        self.pending.is_empty() && self.peers.values().all(|peer| !peer.is_syncing())
+    }
+
+    /// Takes one input.
+    pub fn handle(&mut self, now: Timestamp, input: GossipInput) -> Vec<GossipOutput> {
+        let mut out = Vec::new();
+        match input {
+            GossipInput::PeerConnected { peer, features } => {
+                self.peer_connected(now, peer, &features, &mut out);
+            }
+            GossipInput::PeerDisconnected(peer) => self.peer_disconnected(now, &peer, &mut out),
+            GossipInput::Message { peer, message } => self.message(now, peer, message, &mut out),
+            GossipInput::Utxo {
+                short_channel_id,
+                answer,
+            } => self.utxo_answered(now, short_channel_id, answer, &mut out),
+            GossipInput::Tip(height) => self.tip = height,
+            GossipInput::FundingSpent {
+                short_channel_id,
+                height,
+            } => {
+                // Unknown channels have nothing to note.
+                let _ = self
+                    .graph
+                    .set_spent(short_channel_id, Some(height.to_u32().max(1)));
+            }
+            GossipInput::FundingUnspent(short_channel_id) => {
+                let _ = self.graph.set_spent(short_channel_id, None);
+            }
+            GossipInput::OwnChannel(channel) => self.own_channel(now, channel, &mut out),
+            GossipInput::OwnChannelUp(id) => self.own_channel_up(now, id, &mut out),
+            GossipInput::OwnChannelDown(id) => self.own_channel_down(now, id),
+            GossipInput::OwnChannelClosed(id) => self.own_channel_closed(now, id, &mut out),
+            GossipInput::OwnAnnouncement(announcement) => {
+                self.own_announcement(now, &announcement, &mut out);
+            }
+            GossipInput::Signed {
+                unsigned,
+                signature,
+            } => self.signed(now, unsigned, signature, &mut out),
+            GossipInput::Tick => self.tick(now, &mut out),
+        }
+        if core::mem::take(&mut self.changed) {
+            out.push(GossipOutput::GraphChanged);
+        }
+        out
+    }
+
+    /// When the next [`GossipInput::Tick`] has something to do.
+    pub fn next_wake(&self) -> Timestamp {
+        let mut wake = self
+            .next_prune
+            .min(self.next_resync)
+            .min(self.own_next_wake());
+        if !self.outgoing.is_empty() {
+            wake = wake.min(self.next_flush);
+        }
+        self.peers
+            .values()
+            .filter_map(Peer::next_wake)
+            .fold(wake, Timestamp::min)
+    }
+
+    fn tick(&mut self, now: Timestamp, out: &mut Vec<GossipOutput>) {
+        self.refresh_own(now, out);
+        if now >= self.next_prune {
+            self.next_prune = now.plus_millis(PRUNE_MILLIS);
+            self.prune(now);
+        }
+        if now >= self.next_flush && !self.outgoing.is_empty() {
+            self.next_flush = now.plus_millis(self.config.flush_millis);
+            self.flush(now, out);
+        }
+        if now >= self.next_resync {
+            self.next_resync = now.plus_millis(RESYNC_MILLIS);
+            let idle = |peer: &Peer| peer.is_live && !peer.is_syncing();
+            let peer = self
+                .peers
+                .iter()
+                .find(|(_, peer)| idle(peer))
+                .map(|(id, _)| *id);
+            if let Some(peer) = peer {
+                self.start_sync(now, peer, out);
+            }
+        }
+        self.serve_peers(now, out);
+        self.drive_queries(now, out);
+    }
+
+    fn prune(&mut self, now: Timestamp) {
+        let stale = u32::try_from(now.to_secs_floor().saturating_sub(STALE_SECS)).unwrap_or(0);
+        let gone: Vec<ShortChannelId> = self
+            .graph
+            .forgettable(self.tip.to_u32(), stale)
+            .filter(|scid| !self.own.contains_key(scid))
+            .collect();
+        for scid in gone {
+            self.forget_channel(scid);
+        }
+        // The chain may know better by now.
+        self.refused.clear();
+        if now.millis_since(self.recent_since) >= PRUNE_MILLIS {
+            self.recent_updates.clear();
+            self.recent_since = now;
+        }
+    }
+
+    /// Something was dropped: ask again before long.
+    fn resync_soon(&mut self, now: Timestamp) {
+        self.next_resync = self.next_resync.min(now.plus_millis(RESYNC_SOON_MILLIS));
+    }
+
+    fn forget_channel(&mut self, scid: ShortChannelId) {
+        if let Ok(nodes) = self.graph.remove_channel(scid) {
+            self.messages.remove_channel(scid, &nodes);
+            self.changed = true;
+        }
+    }
+}

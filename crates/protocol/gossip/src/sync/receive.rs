@@ -1,0 +1,413 @@
+//! Announcements that peers pass on: verified, asked for in the chain, applied.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use bitcoin::Amount;
+use fulmen_types::{NodeId, ShortChannelId, Timestamp, codec::Encode};
+use fulmen_wire::{ChannelAnnouncement, ChannelUpdate, Message, NetAddress, NodeAnnouncement};
+
+use super::{FUTURE_SECS, Gossip, GossipOutput, MAX_REFUSED, STALE_SECS, UtxoAnswer, UtxoCheck};
+use crate::{
+    Direction, NewChannel, NewNodeDetails, Policy, funding_script, messages::MessageKey,
+    verify_channel_announcement, verify_channel_update, verify_node_announcement,
+};
+
+/// Updates of one direction that are taken within an hour.
+const UPDATES_PER_HOUR: u32 = 60;
+/// A channel this many blocks above our tip may still be real: our tip lags behind.
+const TIP_LAG: u32 = 6;
+
+/// An announcement whose output is being asked for, and what came for it meanwhile.
+pub(super) struct PendingChannel {
+    announcement: Box<ChannelAnnouncement>,
+    updates: [Option<Box<ChannelUpdate>>; 2],
+    /// Who announced it, while connected.
+    pub(super) from: Option<NodeId>,
+}
+
+impl Gossip {
+    pub(super) fn message(
+        &mut self,
+        now: Timestamp,
+        peer: NodeId,
+        message: Message,
+        out: &mut Vec<GossipOutput>,
+    ) {
+        if !self.peers.contains_key(&peer) {
+            return;
+        }
+        match message {
+            Message::ChannelAnnouncement(m) => self.channel_announcement(now, peer, m, out),
+            Message::ChannelUpdate(m) => self.channel_update(now, peer, m, out),
+            Message::NodeAnnouncement(m) => self.node_announcement(now, peer, m, out),
+            Message::QueryShortChannelIds(m) => self.query_short_channel_ids(now, peer, &m, out),
+            Message::QueryChannelRange(m) => self.query_channel_range(now, peer, m, out),
+            Message::ReplyChannelRange(m) => self.reply_channel_range(now, peer, &m, out),
+            Message::ReplyShortChannelIdsEnd(m) => {
+                self.reply_short_channel_ids_end(now, peer, &m, out);
+            }
+            Message::GossipTimestampFilter(m) => self.timestamp_filter(now, peer, &m, out),
+            _ => {}
+        }
+    }
+
+    fn channel_announcement(
+        &mut self,
+        now: Timestamp,
+        peer: NodeId,
+        announcement: ChannelAnnouncement,
+        out: &mut Vec<GossipOutput>,
+    ) {
+        let scid = announcement.short_channel_id;
+        // BOLT 7, channel_announcement: of an unknown chain, ignore.
+        if announcement.chain_hash != self.config.chain_hash
+            || self.graph.has_channel(scid)
+            || self.pending.contains_key(&scid)
+            || self.refused.contains(&scid)
+        {
+            return;
+        }
+        let tip = self.tip.to_u32();
+        if tip > 0 && scid.block() > tip.saturating_add(TIP_LAG) {
+            // Ours may lag behind.
+            self.resync_soon(now);
+            return;
+        }
+        if let Err(error) = verify_channel_announcement(&self.secp, &announcement) {
+            let why = match error {
+                crate::VerifyError::NodesNotOrdered => {
+                    "channel_announcement: node ids out of order"
+                }
+                crate::VerifyError::InvalidKey => "channel_announcement: invalid key",
+                crate::VerifyError::InvalidSignature => "channel_announcement: invalid signature",
+            };
+            out.push(GossipOutput::Misbehaved { peer, why });
+            return;
+        }
+        match self.config.utxo_check {
+            UtxoCheck::Trust => {
+                self.accept_channel(now, &announcement, None, Some(peer));
+            }
+            UtxoCheck::Ask => self.ask_utxo(now, peer, announcement, out),
+        }
+    }
+
+    fn ask_utxo(
+        &mut self,
+        now: Timestamp,
+        peer: NodeId,
+        announcement: ChannelAnnouncement,
+        out: &mut Vec<GossipOutput>,
+    ) {
+        let limit = self.config.max_pending_utxos;
+        let Some(state) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        // One peer can't fill the set alone. What is dropped here comes again with the next query.
+        if self.pending.len() >= limit || state.pending_utxos >= (limit / 2).max(1) {
+            self.resync_soon(now);
+            return;
+        }
+        state.pending_utxos += 1;
+        for node in [announcement.node_id_1, announcement.node_id_2] {
+            self.pending_nodes.entry(node).or_insert((0, None)).0 += 1;
+        }
+        let scid = announcement.short_channel_id;
+        self.pending.insert(
+            scid,
+            PendingChannel {
+                announcement: Box::new(announcement),
+                updates: [None, None],
+                from: Some(peer),
+            },
+        );
+        out.push(GossipOutput::AskUtxo(scid));
+    }
+
+    pub(super) fn utxo_answered(
+        &mut self,
+        now: Timestamp,
+        scid: ShortChannelId,
+        answer: UtxoAnswer,
+        out: &mut Vec<GossipOutput>,
+    ) {
+        let Some(pending) = self.pending.remove(&scid) else {
+            return;
+        };
+        if let Some(state) = pending.from.and_then(|peer| self.peers.get_mut(&peer)) {
+            state.pending_utxos = state.pending_utxos.saturating_sub(1);
+        }
+        let announcement = &pending.announcement;
+        let mut nodes = Vec::new();
+        for node in [announcement.node_id_1, announcement.node_id_2] {
+            if let Some(entry) = self.pending_nodes.get_mut(&node) {
+                entry.0 = entry.0.saturating_sub(1);
+                if entry.0 == 0 {
+                    nodes.extend(self.pending_nodes.remove(&node).and_then(|entry| entry.1));
+                } else {
+                    nodes.extend(entry.1.clone());
+                }
+            }
+        }
+        match answer {
+            UtxoAnswer::Unspent { output, outpoint } => {
+                // BOLT 7: the output must be the P2WSH of the two keys.
+                let script_pubkey = funding_script(announcement);
+                if output.script_pubkey != script_pubkey {
+                    self.refuse(scid);
+                    return;
+                }
+                self.accept_channel(now, announcement, Some(output.value), pending.from);
+                out.push(GossipOutput::WatchFunding {
+                    short_channel_id: scid,
+                    outpoint,
+                    script_pubkey,
+                });
+                for update in pending.updates.into_iter().flatten() {
+                    self.apply_update(now, &update, pending.from);
+                }
+                for node in nodes {
+                    self.apply_node(now, &node, pending.from);
+                }
+            }
+            UtxoAnswer::SpentOrUnknown => self.refuse(scid),
+            UtxoAnswer::Unavailable => self.resync_soon(now),
+        }
+        self.drive_queries(now, out);
+    }
+
+    fn refuse(&mut self, scid: ShortChannelId) {
+        if self.refused.len() >= MAX_REFUSED {
+            self.refused.clear();
+        }
+        self.refused.insert(scid);
+    }
+
+    /// Adds a channel that is known to be real.
+    pub(super) fn accept_channel(
+        &mut self,
+        now: Timestamp,
+        announcement: &ChannelAnnouncement,
+        capacity: Option<Amount>,
+        from: Option<NodeId>,
+    ) {
+        let scid = announcement.short_channel_id;
+        let added = self.graph.add_channel(&NewChannel {
+            short_channel_id: scid,
+            node_1: announcement.node_id_1,
+            node_2: announcement.node_id_2,
+            capacity,
+            features: announcement.features.clone(),
+        });
+        if added.is_err() {
+            return;
+        }
+        self.changed = true;
+        let message = Message::ChannelAnnouncement(announcement.clone());
+        self.messages.put_announcement(scid, message.encode());
+        self.queue(now, MessageKey::Announcement(scid), from);
+    }
+
+    fn channel_update(
+        &mut self,
+        now: Timestamp,
+        peer: NodeId,
+        update: ChannelUpdate,
+        out: &mut Vec<GossipOutput>,
+    ) {
+        if update.chain_hash != self.config.chain_hash {
+            return;
+        }
+        if self.is_own_channel_of(&peer, update.short_channel_id) {
+            // BOLT 7: updates for our own channels are accepted even if they are not public.
+            match verify_channel_update(&self.secp, &update, &peer) {
+                Ok(()) => out.push(GossipOutput::PeerPolicy(Box::new(update.clone()))),
+                // It may be our own update, sent back to us, or of a public channel's other end.
+                Err(_) if self.graph.has_channel(update.short_channel_id) => {}
+                Err(_) => {
+                    out.push(GossipOutput::Misbehaved {
+                        peer,
+                        why: "channel_update: invalid signature",
+                    });
+                    return;
+                }
+            }
+        }
+        if update.dont_forward() || !is_timely(now, update.timestamp) {
+            return;
+        }
+        let direction = Direction::from_channel_flags(update.channel_flags);
+        let scid = update.short_channel_id;
+        let Some(node) = self.update_signer(scid, direction, update.timestamp) else {
+            return;
+        };
+        if node == self.config.our_node_id {
+            return;
+        }
+        if verify_channel_update(&self.secp, &update, &node).is_err() {
+            out.push(GossipOutput::Misbehaved {
+                peer,
+                why: "channel_update: invalid signature",
+            });
+            return;
+        }
+        // Counted after the signature check, so that a forger can't silence the owner.
+        let recent = self.recent_updates.entry((scid, direction)).or_insert(0);
+        *recent += 1;
+        if *recent > UPDATES_PER_HOUR {
+            return;
+        }
+        if let Some(pending) = self.pending.get_mut(&scid) {
+            pending.updates[direction.to_usize()] = Some(Box::new(update));
+        } else {
+            self.apply_update(now, &update, Some(peer));
+        }
+    }
+
+    /// Who must have signed an update, if it is of a known channel and newer than what is known.
+    fn update_signer(
+        &self,
+        scid: ShortChannelId,
+        direction: Direction,
+        timestamp: u32,
+    ) -> Option<NodeId> {
+        if let Some(pending) = self.pending.get(&scid) {
+            let known = pending.updates[direction.to_usize()].as_ref();
+            if known.is_some_and(|known| known.timestamp >= timestamp) {
+                return None;
+            }
+            return Some(match direction {
+                Direction::Forward => pending.announcement.node_id_1,
+                Direction::Backward => pending.announcement.node_id_2,
+            });
+        }
+        let channel = self.graph.channel(scid)?;
+        let known = channel.policy(direction);
+        if known.is_some_and(|known| known.timestamp >= timestamp) {
+            return None;
+        }
+        Some(match direction {
+            Direction::Forward => channel.node_1,
+            Direction::Backward => channel.node_2,
+        })
+    }
+
+    /// Applies an update whose signature is good.
+    pub(super) fn apply_update(
+        &mut self,
+        now: Timestamp,
+        update: &ChannelUpdate,
+        from: Option<NodeId>,
+    ) {
+        let scid = update.short_channel_id;
+        let Some(channel) = self.graph.channel(scid) else {
+            return;
+        };
+        // BOLT 7, channel_update: of a spent channel, only what disables it.
+        if channel.spent_at.is_some() && !update.is_disabled() {
+            return;
+        }
+        let direction = Direction::from_channel_flags(update.channel_flags);
+        let policy = Policy {
+            htlc_minimum: update.htlc_minimum_msat,
+            htlc_maximum: update.htlc_maximum_msat,
+            timestamp: update.timestamp,
+            fee_base_msat: update.fee_base_msat,
+            fee_proportional_millionths: update.fee_proportional_millionths,
+            cltv_expiry_delta: update.cltv_expiry_delta,
+            disabled: update.is_disabled(),
+        };
+        if self.graph.update_policy(scid, direction, policy).is_ok() {
+            self.changed = true;
+            let message = Message::ChannelUpdate(update.clone());
+            self.messages.put_update(scid, direction, message.encode());
+            self.queue(now, MessageKey::Update(scid, direction), from);
+        }
+    }
+
+    fn node_announcement(
+        &mut self,
+        now: Timestamp,
+        peer: NodeId,
+        announcement: NodeAnnouncement,
+        out: &mut Vec<GossipOutput>,
+    ) {
+        let id = announcement.node_id;
+        let held = self.pending_nodes.get(&id);
+        let known = self
+            .graph
+            .node_details(&id)
+            .map(|details| details.timestamp)
+            .into_iter()
+            .chain(held.and_then(|(_, held)| held.as_ref().map(|held| held.timestamp)))
+            .max();
+        // BOLT 7, node_announcement: of unknown nodes and not newer: ignore.
+        if (held.is_none() && !self.graph.has_node(&id))
+            || known.is_some_and(|known| known >= announcement.timestamp)
+            || id == self.config.our_node_id
+        {
+            return;
+        }
+        if verify_node_announcement(&self.secp, &announcement).is_err() {
+            out.push(GossipOutput::Misbehaved {
+                peer,
+                why: "node_announcement: invalid signature",
+            });
+            return;
+        }
+        if self.graph.has_node(&id) {
+            self.apply_node(now, &announcement, Some(peer));
+        } else if let Some((_, held)) = self.pending_nodes.get_mut(&id) {
+            *held = Some(Box::new(announcement));
+        }
+    }
+
+    /// Applies a node's announcement whose signature is good.
+    pub(super) fn apply_node(
+        &mut self,
+        now: Timestamp,
+        announcement: &NodeAnnouncement,
+        from: Option<NodeId>,
+    ) {
+        let id = announcement.node_id;
+        let mut addresses = Vec::new();
+        for address in &announcement.addresses {
+            address.encode(&mut addresses);
+        }
+        let color = announcement.rgb_color;
+        let applied = self.graph.update_node(
+            &id,
+            &NewNodeDetails {
+                timestamp: announcement.timestamp,
+                features: &announcement.features,
+                rgb_color: [color.red, color.green, color.blue],
+                alias: *announcement.alias.as_bytes(),
+                addresses: &addresses,
+            },
+        );
+        if applied.is_err() {
+            return;
+        }
+        self.changed = true;
+        let names = announcement
+            .addresses
+            .iter()
+            .filter(|address| matches!(address, NetAddress::DnsHostname { .. }))
+            .count();
+        // BOLT 7, node_announcement: with more than one DNS name it MUST NOT be forwarded.
+        if names <= 1 {
+            let message = Message::NodeAnnouncement(announcement.clone());
+            self.messages.put_node(id, message.encode());
+            self.queue(now, MessageKey::Node(id), from);
+        }
+    }
+}
+
+/// Neither stale nor of the future.
+fn is_timely(now: Timestamp, timestamp: u32) -> bool {
+    let now = now.to_secs_floor();
+    let timestamp = u64::from(timestamp);
+    timestamp > 0
+        && timestamp.saturating_add(STALE_SECS) >= now
+        && timestamp <= now.saturating_add(FUTURE_SECS)
+}
