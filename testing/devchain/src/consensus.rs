@@ -26,7 +26,7 @@ pub(crate) const MAX_MONEY: u64 = 2_100_000_000_000_000;
 const MAX_BLOCK_WEIGHT: u64 = 4_000_000;
 const MAX_BLOCK_SIGOPS_COST: usize = 80_000;
 /// How far in the future a block's time may lie, in seconds.
-const MAX_FUTURE_BLOCK_TIME: u32 = 7_200;
+pub(crate) const MAX_FUTURE_BLOCK_TIME: u32 = 7_200;
 /// Lock times below this are heights, from it on they are seconds since 1970.
 const LOCKTIME_THRESHOLD: u32 = 500_000_000;
 const WITNESS_COMMITMENT_HEADER: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];

@@ -72,7 +72,8 @@
 //!
 //! Not there: a limit of the mempool's size with eviction and expiry (set
 //! [`Policy::mempool_min_feerate`] to play a full one), `prioritisetransaction`, orphans,
-//! persistence. After a reorganisation a cluster above the limits is not trimmed.
+//! persistence. After a reorganisation, what would make a cluster too large is not taken back,
+//! where Core takes all and then trims.
 //!
 //! # What is checked in scripts beyond consensus
 //!

@@ -295,3 +295,132 @@ fn a_faucet_without_mature_coins_says_what_to_do() {
     chain.generate(101);
     chain.fund(&open(), Amount::from_sat(1_000)).unwrap();
 }
+
+#[test]
+fn a_refused_block_leaves_no_trace() {
+    let mut chain = Chain::default();
+    let coin = fund(&mut chain, 70_000);
+    let mut wrong = pay(&[coin], 500);
+    wrong.input[0].witness = Witness::from_slice(&[[0x52]]);
+    let (tip, time) = (chain.tip(), chain.time());
+    let refused = chain.mine(&[wrong]).unwrap_err();
+    assert!(
+        refused
+            .reason
+            .starts_with("block-script-verify-flag-failed"),
+        "{refused}"
+    );
+    assert_eq!(
+        (chain.tip(), chain.time(), chain.tips().len()),
+        (tip, time, 1)
+    );
+    assert!(chain.coin(&coin.0).is_some());
+}
+
+#[test]
+fn very_many_blocks_at_one_moment_are_mined() {
+    let mut chain = Chain::new(Config {
+        block_interval: 0,
+        ..Config::default()
+    });
+    let start = chain.time();
+    for _ in 0..50 {
+        chain.generate(1_000);
+        chain.set_time(start);
+    }
+    assert_eq!(chain.height(), 50_110);
+}
+
+/// A fixed sequence of numbers that look random.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % u64::try_from(bound.max(1)).unwrap()).unwrap()
+    }
+}
+
+/// The coins as a fresh chain sees them that gets only the active blocks.
+fn replayed(chain: &Chain) -> Chain {
+    let mut fresh = Chain::new(Config {
+        initial_blocks: 0,
+        ..Config::default()
+    });
+    fresh.set_time(chain.time());
+    for height in 1..=chain.height() {
+        let hash = chain.block_hash(height).unwrap();
+        let block = (**chain.block(&hash).unwrap()).clone();
+        assert_eq!(fresh.submit_block(block), Ok(Submitted::Active));
+    }
+    fresh
+}
+
+#[test]
+fn coins_and_mempool_stay_consistent_on_a_random_walk() {
+    let mut numbers = Numbers(0x5eed_5eed_5eed_5eed);
+    let mut chain = Chain::default();
+    let mut coins: Vec<(OutPoint, u64)> = (0..20).map(|_| fund(&mut chain, 100_000)).collect();
+    let mut accepted = 0;
+    let mut reorgs = 0;
+    for step in 0..1_500 {
+        match numbers.next(12) {
+            0 => {
+                chain.generate(1);
+                coins.push(fund(&mut chain, 100_000));
+            }
+            1 if numbers.next(3) == 0 => {
+                let depth = u32::try_from(numbers.next(6)).unwrap();
+                let hash = chain.block_hash(chain.height() - depth).unwrap();
+                chain.invalidate_block(&hash).unwrap();
+                if numbers.next(2) == 0 {
+                    chain.generate(1);
+                } else {
+                    chain.reconsider_block(&hash).unwrap();
+                }
+                reorgs += 1;
+            }
+            _ => {
+                let picked: Vec<_> = (0..=numbers.next(2))
+                    .map(|_| coins[numbers.next(coins.len())])
+                    .collect();
+                let total: u64 = picked.iter().map(|(_, sat)| sat).sum();
+                let fee = u64::try_from(numbers.next(5_000)).unwrap();
+                if total < fee + 1_000 {
+                    continue;
+                }
+                let mut tx = pay(&picked, fee);
+                tx.version = Version(if numbers.next(4) == 0 { 3 } else { 2 });
+                let judged = chain.test_accept(&tx);
+                let sent = chain.send(&tx);
+                assert_eq!(judged, sent, "the test says what happens");
+                if sent.is_ok() {
+                    accepted += 1;
+                    coins.push(out(&tx));
+                }
+            }
+        }
+        for (txid, entry) in chain.mempool().iter() {
+            for input in &entry.tx.input {
+                let outpoint = &input.previous_output;
+                let known =
+                    chain.coin(outpoint).is_some() || chain.mempool().output(outpoint).is_some();
+                assert!(known, "step {step}: {txid} spends an unknown coin");
+                assert_eq!(chain.mempool().spender(outpoint), Some(*txid));
+            }
+        }
+        if step % 100 == 0 {
+            let fresh = replayed(&chain);
+            assert!(
+                fresh.coins().eq(chain.coins()),
+                "step {step}: the coins differ"
+            );
+        }
+    }
+    assert!(
+        accepted > 150 && reorgs > 10,
+        "{accepted} accepted, {reorgs} reorganisations"
+    );
+}
