@@ -1,6 +1,7 @@
 //! What the owner of the node decides, and what every step is told.
 
 use bitcoin::{Amount, constants::ChainHash, secp256k1::PublicKey};
+use fulmen_tx::Secp;
 use fulmen_types::{BlockHeight, FeeratePerKw, Features, Msat, Timestamp};
 
 /// The policy for channels. What a channel agreed on when it was opened stays with it; the rest applies
@@ -82,6 +83,8 @@ pub struct Feerates {
 /// What every step knows of the world.
 #[derive(Clone, Copy, Debug)]
 pub struct ChannelContext<'a> {
+    /// The elliptic-curve context.
+    pub secp: &'a Secp,
     /// The time.
     pub now: Timestamp,
     /// The best tip that the node has processed.

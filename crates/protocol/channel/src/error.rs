@@ -149,8 +149,6 @@ rules! {
     UpdateAfterClear = 55, Fail, "an update after shutdown with nothing pending";
 
     /// `commitment_signed`.
-    EmptyCommitment = 60, WarnAndClose, "commitment_signed without any update";
-    /// `commitment_signed`.
     CommitmentSignature = 61, Fail, "commitment_signed: the signature is wrong";
     /// `commitment_signed`.
     HtlcSignatureCount = 62, Fail, "commitment_signed: num_htlcs is not the number of HTLC outputs";
@@ -352,6 +350,8 @@ pub enum Refusal {
         /// The peer's `max_htlc_value_in_flight_msat`.
         maximum: Msat,
     },
+    /// The peer, who pays the fees of commitments, can't pay for one more HTLC.
+    PeerFee,
     /// Too small for an output while too many such HTLCs are in flight: try again when one ends.
     DustExposure,
     /// `cltv_expiry` is past or in seconds.
@@ -400,6 +400,7 @@ impl fmt::Display for Refusal {
             Self::InFlightLimit { maximum } => {
                 write!(f, "the peer accepts no more than {maximum} in flight at once")
             }
+            Self::PeerFee => f.write_str("the peer can't pay the fee for one more payment"),
             Self::DustExposure => {
                 f.write_str("too many payments too small for the chain are in flight")
             }

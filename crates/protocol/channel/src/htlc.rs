@@ -117,6 +117,7 @@ const TABLE: [Row; 10] = {
 };
 
 impl UpdateState {
+    /// The table's row; the numbers of the states are their places in it.
     fn row(self) -> &'static Row {
         &TABLE[usize::from(self as u8) - 1]
     }
@@ -168,14 +169,6 @@ impl Encode for UpdateState {
 impl Decode for UpdateState {
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Self::from_u8(u8::decode(r)?).ok_or(DecodeError::InvalidValue("state of an update"))
-    }
-}
-
-/// Which end we are in an update that `offered_by` began.
-pub(crate) const fn our_role(offered_by: Side) -> Role {
-    match offered_by {
-        Side::Local => Role::Offerer,
-        Side::Remote => Role::Receiver,
     }
 }
 
@@ -244,13 +237,17 @@ pub(crate) enum HtlcKind {
     },
 }
 
+/// Names an HTLC within a channel: who offered it, and its id. Hash and amount don't: two can share both.
+pub(crate) type HtlcKey = (Side, HtlcId);
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Htlc {
     pub(crate) id: HtlcId,
     pub(crate) amount: Msat,
     pub(crate) payment_hash: PaymentHash,
     pub(crate) cltv_expiry: CltvExpiry,
-    pub(crate) onion: Box<[u8; ONION_LEN]>,
+    /// Kept as long as it may have to be said again: until the peer has it for good, or we have decided.
+    pub(crate) onion: Option<Box<[u8; ONION_LEN]>>,
     pub(crate) path_key: Option<PublicKey>,
     pub(crate) state: UpdateState,
     pub(crate) kind: HtlcKind,
@@ -274,10 +271,8 @@ impl Htlc {
         }
     }
 
-    /// The state after a message of `signer` or `revoker`.
-    pub(crate) fn state_after_commit(&self, signer: Side) -> UpdateState {
-        self.state
-            .after(Step::Commit(role_of(signer, self.offered_by())))
+    pub(crate) const fn key(&self) -> HtlcKey {
+        (self.offered_by(), self.id)
     }
 
     /// What is on disk of it: removals that no signature covers are not.
@@ -384,7 +379,7 @@ impl Encode for Htlc {
         self.amount.encode(out);
         self.payment_hash.encode(out);
         self.cltv_expiry.encode(out);
-        out.extend_from_slice(&self.onion[..]);
+        self.onion.encode(out);
         self.path_key.encode(out);
         match &self.kind {
             HtlcKind::Outgoing {
@@ -420,7 +415,7 @@ impl Decode for Htlc {
             amount: Decode::decode(r)?,
             payment_hash: Decode::decode(r)?,
             cltv_expiry: Decode::decode(r)?,
-            onion: Box::new(r.take_array()?),
+            onion: Decode::decode(r)?,
             path_key: Decode::decode(r)?,
             kind: match u8::decode(r)? {
                 0 => HtlcKind::Outgoing {
