@@ -112,3 +112,4 @@ pub use faucet::{Faucet, FaucetError, burn_script, coinbase_value};
 pub use mempool::{Entry, Mempool, MempoolChunk};
 pub use policy::Policy;
 pub use reject::{Reject, RejectKind};
+pub use script::verify_scripts;

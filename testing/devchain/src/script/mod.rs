@@ -37,6 +37,34 @@ struct Rules {
     policy: bool,
 }
 
+/// Whether a transaction's scripts and signatures let it spend these outputs, one per input, by
+/// the rules of consensus and of relay. It needs no chain and checks nothing but scripts.
+///
+/// ```
+/// use bitcoin::{Amount, ScriptBuf, TxOut, WScriptHash, hashes::Hash};
+/// use fulmen_devchain::{Chain, verify_scripts};
+///
+/// let chain = Chain::default();
+/// let script = ScriptBuf::new_p2wsh(&WScriptHash::hash(&[0x51]));
+/// let tx = chain.faucet_payment(&script, Amount::from_sat(50_000))?;
+/// let spent: Vec<TxOut> = tx
+///     .input
+///     .iter()
+///     .filter_map(|input| Some(chain.coin(&input.previous_output)?.out.clone()))
+///     .collect();
+/// verify_scripts(&tx, &spent)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn verify_scripts(tx: &Transaction, spent: &[TxOut]) -> Result<(), Reject> {
+    if spent.len() != tx.input.len() {
+        return Err(Reject::new(
+            RejectKind::MissingInputs,
+            "bad-txns-inputs-missingorspent",
+        ));
+    }
+    verify_policy(tx, spent)
+}
+
 /// Verifies scripts for the mempool: policy first, then consensus.
 pub(crate) fn verify_policy(tx: &Transaction, spent: &[TxOut]) -> Result<(), Reject> {
     for index in 0..spent.len() {
