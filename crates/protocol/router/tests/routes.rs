@@ -1,4 +1,5 @@
 //! Routes against BOLT 7's example and against exhaustive search over small networks.
+#![allow(clippy::unwrap_used)]
 
 use bitcoin::{Amount, constants::ChainHash};
 use fulmen_gossip::{Direction, GraphWriter, NetworkGraph, NewChannel, NewNodeDetails, Policy};

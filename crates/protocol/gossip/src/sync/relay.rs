@@ -37,14 +37,11 @@ impl Gossip {
 
     /// The staggered broadcast (BOLT 7, Rebroadcasting).
     pub(super) fn flush(&mut self, _now: Timestamp, out: &mut Vec<GossipOutput>) {
-        let mut outgoing = core::mem::take(&mut self.outgoing);
         // BOLT 7: an announcement without any update MUST NOT be sent; it waits for the first.
-        let waiting: BTreeMap<MessageKey, Option<NodeId>> = outgoing
-            .extract_if(
-                ..,
-                |key, _| matches!(key, MessageKey::Announcement(scid) if !self.has_update(*scid)),
-            )
-            .collect();
+        let (waiting, outgoing): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            core::mem::take(&mut self.outgoing).into_iter().partition(
+                |(key, _)| matches!(key, MessageKey::Announcement(scid) if !self.has_update(*scid)),
+            );
         for (key, from) in &outgoing {
             let Some(message) = self.messages.message(key) else {
                 continue;
