@@ -378,6 +378,11 @@ impl Channel {
         Some(self.funded()?.core.confirmation?.height)
     }
 
+    /// The height of the block that has the spend of the funding output.
+    pub fn frozen_height(&self) -> Option<BlockHeight> {
+        Some(self.funded()?.core.frozen?.height)
+    }
+
     /// The mutual close that both have signed.
     pub fn mutual_close(&self) -> Option<&Transaction> {
         self.funded()?.core.mutual_close.as_ref()

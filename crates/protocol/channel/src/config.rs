@@ -2,7 +2,7 @@
 
 use bitcoin::{Amount, constants::ChainHash, secp256k1::PublicKey};
 use fulmen_tx::Secp;
-use fulmen_types::{BlockHeight, FeeratePerKw, Features, Msat, Timestamp};
+use fulmen_types::{BlockHeight, Features, Feerates, Msat, Timestamp};
 
 /// The policy for channels. What a channel agreed on when it was opened stays with it; the rest applies
 /// to all channels at once.
@@ -65,19 +65,6 @@ impl ChannelConfig {
             closing_timeout_millis: 60 * 60 * 1_000,
         }
     }
-}
-
-/// Estimates of feerates, by how soon a transaction must confirm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Feerates {
-    /// Within hours or days.
-    pub background: FeeratePerKw,
-    /// Within about six blocks: commitment transactions, mutual closes.
-    pub normal: FeeratePerKw,
-    /// Within one or two blocks.
-    pub urgent: FeeratePerKw,
-    /// The least that mempools take now.
-    pub floor: FeeratePerKw,
 }
 
 /// What every step knows of the world.

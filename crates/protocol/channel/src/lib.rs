@@ -24,7 +24,7 @@ mod update;
 
 pub use state::Limits;
 pub use channel::{Channel, ChannelStatus, HtlcView};
-pub use config::{ChannelConfig, ChannelContext, Feerates};
+pub use config::{ChannelConfig, ChannelContext};
 pub use error::{ChannelError, ChannelFault, OpenError, Refusal, Remedy, RestoreError, Rule};
 pub use htlc::{HtlcFailure, HtlcResolution, ONION_LEN, UpdateState};
 pub use input::{AcceptRequest, AddHtlc, ChannelInput, OpenRequest, OurKeys, UpfrontShutdown};

@@ -5,11 +5,11 @@ use fulmen_tx::{
     CommitmentContent, CommitmentFormat, CommitmentHtlc, HtlcKind, Side, anchors_value,
     commitment_fee, htlc_is_trimmed,
 };
-use fulmen_types::{FeeratePerKw, Msat};
+use fulmen_types::{FeeratePerKw, Msat, Feerates};
 
 use crate::{
     commitment::View,
-    config::{ChannelContext, Feerates},
+    config::ChannelContext,
     error::Refusal,
     funded::Funded,
     htlc::{Htlc, Presence},
