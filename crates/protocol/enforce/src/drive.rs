@@ -182,8 +182,12 @@ impl Resolution {
             let mut coins = a.tx.input.iter().map(|i| &i.previous_output);
             coins.any(|o| facts.spender(o).is_some())
         };
-        let _ = claim.live.take_if(dead);
-        let _ = claim.pending.take_if(dead);
+        let live = claim.live.take_if(dead);
+        let pending = claim.pending.take_if(dead);
+        if live.or(pending).is_some() && claim.lease.is_some() {
+            // The wallet may still count what is spent into the lease: start another.
+            self.renew_lease(id);
+        }
     }
 
     fn is_due(&self, id: ClaimId, work: &Work<'_>, ctx: &EnforceContext<'_>) -> bool {
@@ -364,7 +368,7 @@ impl Resolution {
             .collect()
     }
 
-    /// A claim that a reorganisation brought back, whose coins went to another one meanwhile.
+    /// For a claim whose coins are spent, or went to another one while it was out of play.
     fn renew_lease(&mut self, id: ClaimId) {
         let number = self.state.take_number();
         self.state.add_lease(number);

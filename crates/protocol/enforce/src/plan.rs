@@ -267,8 +267,7 @@ impl Resolution {
                 alone: None,
             });
         }
-        // A transaction with lock time L can be in the block after L; BOLT 5 calls that timed out.
-        if lock_time > ctx.tip.to_u32() || self.claimable_at(tracked)? > ctx.tip.plus(1) {
+        if self.claimable_at(tracked)? > ctx.tip.plus(1) {
             return None;
         }
         let group = match kind {
@@ -306,7 +305,8 @@ impl Resolution {
         })
     }
 
-    /// The first height of a block that can have a claim of this output, apart from a lock time.
+    /// The first height of a block that can have a claim of this output. A transaction with lock time L can be
+    /// in the block after L; from then on BOLT 5 calls the HTLC timed out.
     pub(crate) fn claimable_at(&self, tracked: &Tracked) -> Option<BlockHeight> {
         let kind = self.claim_kind(tracked)?;
         let delay = u32::from(kind.confirmations_needed(&self.evidence.params));

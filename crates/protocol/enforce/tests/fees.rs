@@ -206,8 +206,10 @@ fn staggered_claims_do_not_stall_us() {
         }
         world.mine_to(height + 6);
         // Alice's batch is out. Bob now claims one HTLC in each block, past it.
-        let mut feerates = Vec::new();
+        let mut paid_feerates = Vec::new();
         for id in 0..3u8 {
+            // Estimates fall, which must not make the claims of the rest pay less.
+            world.feerates = feerates(1_000 - 300 * u32::from(id));
             world.alice.muted = true;
             let sent = world.bob.sent.len();
             world.bob.muted = true;
@@ -231,12 +233,12 @@ fn staggered_claims_do_not_stall_us() {
                 })
                 .sum();
             let paid: u64 = batch.output.iter().map(|o| o.value.to_sat()).sum();
-            feerates.push((value - paid) * 1_000 / batch.weight().to_wu());
+            paid_feerates.push((value - paid) * 1_000 / batch.weight().to_wu());
         }
         // Signatures vary by a byte.
         assert!(
-            feerates.windows(2).all(|w| w[0] <= w[1] + 10),
-            "{feerates:?}"
+            paid_feerates.windows(2).all(|w| w[0] <= w[1] + 10),
+            "{paid_feerates:?}"
         );
         world.alice.muted = false;
         world.mine(200);
@@ -336,4 +338,99 @@ fn the_package_passes_where_the_commitment_alone_does_not() {
         world.alice.events[0],
         EnforceEvent::Confirmed { .. }
     ));
+}
+
+/// HTLCs of different expiries never share a transaction, though nothing but policy keeps them apart.
+#[test]
+fn different_deadlines_are_never_batched() {
+    for ours in [true, false] {
+        let mut world = World::new(ANCHORS);
+        let height = world.height();
+        let htlcs: Vec<CommitmentHtlc> = (0..6u8)
+            .map(|n| {
+                let expiry = height + 40 + u32::from(n / 2);
+                htlc(u64::from(n), Side::Remote, 30_000, 50 + n, expiry)
+            })
+            .collect();
+        let (mut alices, bobs) = world.evidence(&content(CURRENT, &htlcs, 3_000), &[]);
+        alices.preimages = (50..56).map(preimage).collect();
+        if ours {
+            world.start_alice(alices, Start::ForceClose);
+        } else {
+            world.start_alice(alices, Start::FundingSpent);
+            world.start_bob(bobs, Start::ForceClose);
+        }
+        world.mine(2);
+        let claims: Vec<&Transaction> = world
+            .alice
+            .sent
+            .iter()
+            .flatten()
+            .filter(|tx| {
+                let spent = tx.input[0].previous_output;
+                let block = world.chain.transaction(&spent.txid);
+                block.is_some_and(|(tx, _)| {
+                    tx.output[spent.vout as usize].value == Amount::from_sat(30_000)
+                })
+            })
+            .collect();
+        let distinct: std::collections::BTreeSet<_> = claims
+            .iter()
+            .map(|tx| tx.input[0].previous_output)
+            .collect();
+        assert_eq!(distinct.len(), 3);
+        // Two HTLCs, and with our commitment a coin.
+        let inputs = if ours { 3 } else { 2 };
+        assert!(claims.iter().all(|tx| tx.input.len() == inputs));
+    }
+}
+
+/// Coins of a child that its commitment did without go to the next claim. If the child confirms after all,
+/// the claim is made again with others.
+#[test]
+fn a_late_child_takes_its_coins_along() {
+    let mut world = World::new(ANCHORS);
+    let expiry = world.height() + 4;
+    let htlcs = [htlc(0, Side::Local, 50_000, 1, expiry)];
+    let (alices, _) = world.evidence(&content(CURRENT, &htlcs, 300), &[]);
+    world.start_alice(alices, Start::ForceClose);
+    let package = world
+        .alice
+        .sent
+        .iter()
+        .rfind(|p| p.len() == 2)
+        .unwrap()
+        .clone();
+    world.mine_only(&package[..1]);
+    for _ in 0..3 {
+        empty_block(&mut world);
+    }
+    let coins: Vec<OutPoint> = package[1].input.iter().map(|i| i.previous_output).collect();
+    let claim = world.alice.sent.last().unwrap()[0].clone();
+    assert!(
+        claim
+            .input
+            .iter()
+            .any(|i| coins.contains(&i.previous_output))
+    );
+    // The claim has replaced the child, but a miner has the child.
+    world.mine_only(&package[1..]);
+    world.mine(7);
+    assert_eq!(world.alice.failed, [HtlcId::new(0)]);
+    world.mine(150);
+    assert!(world.alice.done);
+}
+
+/// What was failed upstream can't be fulfilled there any more.
+#[test]
+fn a_preimage_after_the_failure_says_nothing() {
+    let mut world = World::new(ANCHORS);
+    let expiry = world.height() + 4;
+    let htlcs = [htlc(0, Side::Local, 50_000, 1, expiry)];
+    let (alices, _) = world.evidence(&content(CURRENT, &htlcs, 3_000), &[]);
+    world.start_alice(alices, Start::ForceClose);
+    world.mine(15);
+    assert_eq!(world.alice.failed, [HtlcId::new(0)]);
+    world.input_alice(EnforceInput::Preimage(preimage(1)));
+    assert!(world.alice.fulfilled.is_empty());
 }

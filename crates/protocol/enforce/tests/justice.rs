@@ -222,8 +222,18 @@ fn a_stuck_batch_is_split() {
             world.feed_tip();
         }
         let later: Vec<&bitcoin::Transaction> = world.alice.sent[sent..].iter().flatten().collect();
-        let alone = later.iter().filter(|tx| tx.input.len() == 1).count();
-        assert!(alone >= 6, "{alone}");
+        let alone = later.iter().filter(|tx| tx.input.len() == 1);
+        let alone: std::collections::BTreeSet<_> =
+            alone.map(|tx| tx.input[0].previous_output).collect();
+        for input in &batch.input {
+            assert!(alone.contains(&input.previous_output));
+        }
+        // All of them replaced the batch at once.
+        for input in &batch.input {
+            let spender = world.chain.mempool().spender(&input.previous_output);
+            let spender = world.chain.transaction(&spender.unwrap()).unwrap().0;
+            assert_eq!(spender.input.len(), 1, "{:?}", world.alice.refusals);
+        }
         world.mine(2);
         world.mine(150);
         assert!(world.alice.done, "{:#?}", world.alice.refusals);

@@ -150,3 +150,25 @@ fn failing_upstream_waits_for_depth() {
         assert_eq!(world.alice.failed, [HtlcId::new(0)]);
     }
 }
+
+/// A funding spend of the peer that a reorganisation throws out is broadcast again, by us.
+#[test]
+fn what_was_thrown_out_is_sent_again() {
+    let mut world = World::new(CommitmentFormat::AnchorsZeroFeeHtlc);
+    let content = two_htlcs(&world);
+    let (alices, bobs) = world.evidence(&content, &[]);
+    world.start_alice(alices, Start::FundingSpent);
+    world.start_bob(bobs, Start::ForceClose);
+    world.mine(2);
+    let theirs = world.bob.sent[0][0].compute_txid();
+    world.bob.resolution = None;
+    let sent = world.alice.sent.len();
+    world.reorg(2, true);
+    let again = &world.alice.sent[sent..];
+    assert!(again.iter().flatten().any(|tx| tx.compute_txid() == theirs));
+    let restored = world.alice.sent.len();
+    world.mine(1);
+    // Once it is in a block again, no more.
+    let again = &world.alice.sent[restored..];
+    assert!(again.iter().flatten().all(|tx| tx.compute_txid() != theirs));
+}
