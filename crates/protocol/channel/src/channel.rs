@@ -13,7 +13,6 @@ use fulmen_wire::OpenChannel;
 use crate::{
     commitment::View,
     config::ChannelContext,
-    state::{Limits, Status},
     error::{ChannelError, ChannelFault, OpenError, Refusal, RestoreError},
     funded::{Funded, Link},
     htlc::{HtlcKind, HtlcResolution, UpdateState},
@@ -21,6 +20,7 @@ use crate::{
     opening::{Opening, Progress},
     output::{ChannelOutput, CloseReason, EnforcementData},
     records,
+    state::{Limits, Status},
 };
 
 #[derive(Clone, Debug)]

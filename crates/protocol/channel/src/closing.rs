@@ -265,9 +265,8 @@ impl Funded {
         ideal: Amount,
         ours: FeeRange,
     ) -> Result<Amount, Rule> {
-        let is_within = |range: &FeeRange| {
-            (range.min_fee_satoshis..=range.max_fee_satoshis).contains(&fee)
-        };
+        let is_within =
+            |range: &FeeRange| (range.min_fee_satoshis..=range.max_fee_satoshis).contains(&fee);
         let last_sent = self.negotiation.last_sent;
         if last_sent == Some(fee) || self.negotiation.sent_range.as_ref().is_some_and(is_within) {
             return Ok(fee);
@@ -329,9 +328,8 @@ impl Funded {
     pub(crate) fn is_closing_overdue(&self, ctx: &ChannelContext<'_>) -> bool {
         self.is_ready_to_close()
             && self.core.mutual_close.is_none()
-            && self
-                .negotiation
-                .since
-                .is_some_and(|since| ctx.now.millis_since(since) >= ctx.config.closing_timeout_millis)
+            && self.negotiation.since.is_some_and(|since| {
+                ctx.now.millis_since(since) >= ctx.config.closing_timeout_millis
+            })
     }
 }

@@ -13,11 +13,11 @@ use fulmen_wire::{CommitmentSigned, RevokeAndAck};
 
 use crate::{
     config::ChannelContext,
-    state::LastSent,
     error::{ChannelError, Refusal, Rule},
     funded::{Funded, Link},
     htlc::{Htlc, HtlcKey, HtlcKind, Presence, Removal, Role, Step, UpdateState, role_of},
     output::{ChannelOutput, IncomingHtlc},
+    state::LastSent,
 };
 
 /// A commitment at which moment.
@@ -319,8 +319,8 @@ impl Funded {
             return Err(Rule::RevocationUnexpected);
         };
         // BOLT 2, revoke_and_ack: the secret is that of the point of the previous commitment.
-        let secret = SecretKey::from_slice(&m.per_commitment_secret)
-            .map_err(|_| Rule::RevocationSecret)?;
+        let secret =
+            SecretKey::from_slice(&m.per_commitment_secret).map_err(|_| Rule::RevocationSecret)?;
         if PublicKey::from_secret_key(ctx.secp, &secret) != core.remote_point {
             return Err(Rule::RevocationSecret);
         }
@@ -457,7 +457,10 @@ fn take(content: &mut CommitmentContent, side: Side, amount: Msat) {
         Side::Local => &mut content.to_local,
         Side::Remote => &mut content.to_remote,
     };
-    debug_assert!(*balance >= amount, "an update was taken that nobody can pay");
+    debug_assert!(
+        *balance >= amount,
+        "an update was taken that nobody can pay"
+    );
     *balance = balance.saturating_sub(amount);
 }
 

@@ -4,7 +4,10 @@ use alloc::string::String;
 use core::fmt;
 
 use bitcoin::Amount;
-use fulmen_types::{ChannelId, Msat, codec::{Decode, DecodeError, Encode, Reader}};
+use fulmen_types::{
+    ChannelId, Msat,
+    codec::{Decode, DecodeError, Encode, Reader},
+};
 use fulmen_wire::Message;
 
 /// What BOLT 2 asks for when a rule is broken.
@@ -255,7 +258,11 @@ impl ChannelFault {
 
 impl fmt::Display for ChannelFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "channel {}: the peer broke a rule: {}", self.channel_id, self.rule)
+        write!(
+            f,
+            "channel {}: the peer broke a rule: {}",
+            self.channel_id, self.rule
+        )
     }
 }
 
@@ -310,9 +317,9 @@ impl fmt::Display for OpenError {
             Self::DualFundOnly => f.write_str(
                 "the peer negotiated option_dual_fund, which forbids this way of opening",
             ),
-            Self::SweepScript => {
-                f.write_str("the wallet's script can't be used to close a channel; use a segwit one")
-            }
+            Self::SweepScript => f.write_str(
+                "the wallet's script can't be used to close a channel; use a segwit one",
+            ),
         }
     }
 }
@@ -395,10 +402,16 @@ impl fmt::Display for Refusal {
                 "not enough on our side of the channel; {available} can be sent now"
             ),
             Self::TooManyHtlcs { maximum } => {
-                write!(f, "the peer accepts no more than {maximum} payments at once")
+                write!(
+                    f,
+                    "the peer accepts no more than {maximum} payments at once"
+                )
             }
             Self::InFlightLimit { maximum } => {
-                write!(f, "the peer accepts no more than {maximum} in flight at once")
+                write!(
+                    f,
+                    "the peer accepts no more than {maximum} in flight at once"
+                )
             }
             Self::PeerFee => f.write_str("the peer can't pay the fee for one more payment"),
             Self::DustExposure => {
@@ -406,15 +419,17 @@ impl fmt::Display for Refusal {
             }
             Self::Expiry => f.write_str("the expiry is past or too far away"),
             Self::LinkTooLong => f.write_str("the link is longer than 1024 bytes"),
-            Self::UnknownHtlc => f.write_str("no such payment in the channel, or not yet committed"),
+            Self::UnknownHtlc => {
+                f.write_str("no such payment in the channel, or not yet committed")
+            }
             Self::AlreadyResolved => f.write_str("the payment is resolved already"),
             Self::WrongPreimage => f.write_str("the preimage does not open the payment hash"),
             Self::ResolutionTooLong => f.write_str("the failure does not fit a message"),
             Self::NotTheOpener => f.write_str("only the opener of a channel changes its feerate"),
             Self::Feerate => f.write_str("the feerate is out of bounds or can't be paid"),
-            Self::Script => {
-                f.write_str("the script is in no form that can close the channel, or not the one promised")
-            }
+            Self::Script => f.write_str(
+                "the script is in no form that can close the channel, or not the one promised",
+            ),
             Self::FundingTransaction => {
                 f.write_str("the transaction does not fund the channel with segwit inputs")
             }
@@ -470,7 +485,9 @@ impl fmt::Display for RestoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Decode(error) => write!(f, "a channel's record can't be read: {error}"),
-            Self::Inconsistent(how) => write!(f, "a channel's records contradict each other: {how}"),
+            Self::Inconsistent(how) => {
+                write!(f, "a channel's records contradict each other: {how}")
+            }
         }
     }
 }

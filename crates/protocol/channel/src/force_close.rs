@@ -11,11 +11,11 @@ use fulmen_types::BlockHeight;
 use crate::{
     commitment::View,
     config::ChannelContext,
-    state::{Frozen, Status},
     error::{ChannelError, Refusal},
     funded::{Funded, Link},
     htlc::{HtlcKind, HtlcResolution, UpdateState},
     output::{ChannelOutput, CloseReason, Closing, EnforcementData},
+    state::{Frozen, Status},
 };
 
 /// BOLT 2, cltv_expiry_delta selection: G, how long after its expiry an HTLC of ours may still be open.

@@ -13,12 +13,12 @@ use fulmen_wire::Message;
 use crate::{
     closing::Negotiation,
     config::ChannelContext,
-    state::{Core, Status},
     error::{ChannelError, ChannelFault, Refusal, Remedy, Rule},
     htlc::{Htlc, HtlcKey, HtlcKind, UpdateState},
     input::ChannelInput,
     output::{ChannelOutput, CloseReason},
     records,
+    state::{Core, Status},
 };
 
 /// The connection as this channel sees it. Not on disk.
@@ -294,7 +294,10 @@ impl Funded {
         error: &fulmen_wire::Error,
         out: &mut Vec<ChannelOutput>,
     ) {
-        let text = alloc::format!("{}", Printable(error.data.get(..256).unwrap_or(&error.data)));
+        let text = alloc::format!(
+            "{}",
+            Printable(error.data.get(..256).unwrap_or(&error.data))
+        );
         out.push(ChannelOutput::PeerSays(alloc::format!("error: {text}")));
         // BOLT 1, error: the receiver fails the channel.
         if self.is_alive() {
@@ -302,11 +305,7 @@ impl Funded {
         }
     }
 
-    pub(crate) fn say_error(
-        &self,
-        text: &str,
-        out: &mut Vec<ChannelOutput>,
-    ) {
+    pub(crate) fn say_error(&self, text: &str, out: &mut Vec<ChannelOutput>) {
         if !matches!(self.link, Link::Down) {
             out.push(Self::send(fulmen_wire::Error::new(
                 self.core.channel_id,
@@ -358,10 +357,7 @@ impl Funded {
             return;
         }
         let points = &self.core.local_points;
-        let missing = [
-            (points.next.is_none(), 1),
-            (points.after_next.is_none(), 2),
-        ];
+        let missing = [(points.next.is_none(), 1), (points.after_next.is_none(), 2)];
         for (_, ahead) in missing.into_iter().filter(|(is_missing, _)| *is_missing) {
             let number = self.core.local_number.to_u64() + ahead;
             let Some(number) = CommitmentNumber::new(number) else {

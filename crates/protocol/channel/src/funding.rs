@@ -10,10 +10,10 @@ use fulmen_wire::{AnnouncementSignatures, ChannelAnnouncement, ChannelReady};
 
 use crate::{
     config::ChannelContext,
-    state::{AnnouncementHalf, Confirmation},
     error::{ChannelError, Rule},
     funded::{Funded, Link},
     output::ChannelOutput,
+    state::{AnnouncementHalf, Confirmation},
 };
 
 /// BOLT 7: a channel is announced at this depth.
@@ -93,11 +93,7 @@ impl Funded {
     }
 
     /// Depth has changed, or the channel was brought up.
-    pub(crate) fn look_at_depth(
-        &mut self,
-        ctx: &ChannelContext<'_>,
-        out: &mut Vec<ChannelOutput>,
-    ) {
+    pub(crate) fn look_at_depth(&mut self, ctx: &ChannelContext<'_>, out: &mut Vec<ChannelOutput>) {
         if !self.is_alive() {
             return;
         }

@@ -104,14 +104,44 @@ const TABLE: [Row; 10] = {
     }
     [
         row(Add, Before, Before, Some((Commit(Offerer), AddCommit))),
-        row(AddCommit, In, Before, Some((Revoke(Receiver), AddRevocation))),
-        row(AddRevocation, In, Before, Some((Commit(Receiver), AddAckCommit))),
-        row(AddAckCommit, In, In, Some((Revoke(Offerer), AddAckRevocation))),
+        row(
+            AddCommit,
+            In,
+            Before,
+            Some((Revoke(Receiver), AddRevocation)),
+        ),
+        row(
+            AddRevocation,
+            In,
+            Before,
+            Some((Commit(Receiver), AddAckCommit)),
+        ),
+        row(
+            AddAckCommit,
+            In,
+            In,
+            Some((Revoke(Offerer), AddAckRevocation)),
+        ),
         row(AddAckRevocation, In, In, Some((Step::Remove, Remove))),
         row(Remove, In, In, Some((Commit(Receiver), RemoveCommit))),
-        row(RemoveCommit, In, After, Some((Revoke(Offerer), RemoveRevocation))),
-        row(RemoveRevocation, In, After, Some((Commit(Offerer), RemoveAckCommit))),
-        row(RemoveAckCommit, After, After, Some((Revoke(Receiver), RemoveAckRevocation))),
+        row(
+            RemoveCommit,
+            In,
+            After,
+            Some((Revoke(Offerer), RemoveRevocation)),
+        ),
+        row(
+            RemoveRevocation,
+            In,
+            After,
+            Some((Commit(Offerer), RemoveAckCommit)),
+        ),
+        row(
+            RemoveAckCommit,
+            After,
+            After,
+            Some((Revoke(Receiver), RemoveAckRevocation)),
+        ),
         row(RemoveAckRevocation, After, After, None),
     ]
 };

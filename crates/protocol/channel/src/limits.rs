@@ -5,7 +5,7 @@ use fulmen_tx::{
     CommitmentContent, CommitmentFormat, CommitmentHtlc, HtlcKind, Side, anchors_value,
     commitment_fee, htlc_is_trimmed,
 };
-use fulmen_types::{FeeratePerKw, Msat, Feerates};
+use fulmen_types::{FeeratePerKw, Feerates, Msat};
 
 use crate::{
     commitment::View,
@@ -38,10 +38,7 @@ pub(crate) fn opener_cost(
         })
         .count() as u64;
     let fee = commitment_fee(format, feerate, outputs.saturating_add(extra));
-    Amount::from_sat(
-        fee.to_sat()
-            .saturating_add(anchors_value(format).to_sat()),
-    )
+    Amount::from_sat(fee.to_sat().saturating_add(anchors_value(format).to_sat()))
 }
 
 /// The bounds within which we take a feerate of the peer.
@@ -57,8 +54,7 @@ impl FeerateBounds {
         let minimum = match format {
             CommitmentFormat::AnchorsZeroFeeHtlc => FeeratePerKw::FLOOR,
             CommitmentFormat::StaticRemoteKey => FeeratePerKw::new(
-                (feerates.background.to_sat_per_kw() / 4)
-                    .max(FeeratePerKw::FLOOR.to_sat_per_kw()),
+                (feerates.background.to_sat_per_kw() / 4).max(FeeratePerKw::FLOOR.to_sat_per_kw()),
             ),
         };
         let maximum = feerates
@@ -180,12 +176,11 @@ impl Funded {
         let owner = offerer.other();
         self.htlcs
             .values()
-            .filter(|htlc| htlc.offered_by() == offerer && htlc.presence(owner, view) == Presence::In)
+            .filter(|htlc| {
+                htlc.offered_by() == offerer && htlc.presence(owner, view) == Presence::In
+            })
             .fold((0u16, Msat::ZERO), |(count, value), htlc| {
-                (
-                    count.saturating_add(1),
-                    value.saturating_add(htlc.amount),
-                )
+                (count.saturating_add(1), value.saturating_add(htlc.amount))
             })
     }
 

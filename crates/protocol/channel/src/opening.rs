@@ -15,14 +15,16 @@ use fulmen_wire::{
 
 use crate::{
     config::ChannelContext,
-    state::{Core, FeeUpdate, LastSent, Points, Status},
     error::{ChannelError, ChannelFault, OpenError, Refusal, Remedy, Rule},
     funded::{Funded, Link},
     htlc::UpdateState,
     input::{AcceptRequest, ChannelInput, OpenRequest, UpfrontShutdown},
     output::ChannelOutput,
     shutdown::{AnySegwit, is_shutdown_script},
-    terms::{Draft, PartyTerms, check_accept, check_open, first_cost, max_funding, supported_format},
+    state::{Core, FeeUpdate, LastSent, Points, Status},
+    terms::{
+        Draft, PartyTerms, check_accept, check_open, first_cost, max_funding, supported_format,
+    },
 };
 
 /// How far an opening has come.
@@ -197,12 +199,12 @@ impl Opening {
         match input {
             ChannelInput::Message(message) => Ok(self.on_message(ctx, message, out)),
             ChannelInput::Disconnected => {
-                out.push(abandoned("the connection ended before the channel was funded"));
+                out.push(abandoned(
+                    "the connection ended before the channel was funded",
+                ));
                 Ok(Progress::Over)
             }
-            ChannelInput::FundingReady(transaction) => {
-                self.funding_ready(ctx, transaction, out)
-            }
+            ChannelInput::FundingReady(transaction) => self.funding_ready(ctx, transaction, out),
             ChannelInput::FundingFailed(why) => {
                 out.push(self.error("the funding transaction can't be made"));
                 out.push(ChannelOutput::Abandoned(why));
@@ -245,7 +247,10 @@ impl Opening {
         let id = self.draft.temporary_channel_id;
         let result = match (message, &self.stage) {
             (Message::Error(m), _) => {
-                out.push(ChannelOutput::PeerSays(alloc::format!("error: {}", m.text())));
+                out.push(ChannelOutput::PeerSays(alloc::format!(
+                    "error: {}",
+                    m.text()
+                )));
                 out.push(ChannelOutput::Abandoned(alloc::format!(
                     "the peer refused: {}",
                     m.text()
@@ -253,7 +258,10 @@ impl Opening {
                 return Progress::Over;
             }
             (Message::Warning(m), _) => {
-                out.push(ChannelOutput::PeerSays(alloc::format!("warning: {}", m.text())));
+                out.push(ChannelOutput::PeerSays(alloc::format!(
+                    "warning: {}",
+                    m.text()
+                )));
                 return Progress::Opening(self);
             }
             (Message::AcceptChannel(m), Stage::AwaitAccept) => self.on_accept(ctx, &m, out),
@@ -516,8 +524,9 @@ impl Opening {
     /// The id that messages of the peer name now: `funding_signed` comes with the lasting one.
     pub(crate) fn channel_id(&self) -> ChannelId {
         match &self.stage {
-            Stage::AwaitSigned { outpoint, .. } => ChannelId::from_funding(*outpoint)
-                .unwrap_or(self.draft.temporary_channel_id),
+            Stage::AwaitSigned { outpoint, .. } => {
+                ChannelId::from_funding(*outpoint).unwrap_or(self.draft.temporary_channel_id)
+            }
             Stage::AwaitAccept | Stage::AwaitFunding { .. } | Stage::AwaitCreated { .. } => {
                 self.draft.temporary_channel_id
             }
@@ -538,7 +547,10 @@ fn default_type(ctx: &ChannelContext<'_>) -> ChannelType {
     }
 }
 
-fn bound_script(upfront: UpfrontShutdown, script: &bitcoin::ScriptBuf) -> Option<bitcoin::ScriptBuf> {
+fn bound_script(
+    upfront: UpfrontShutdown,
+    script: &bitcoin::ScriptBuf,
+) -> Option<bitcoin::ScriptBuf> {
     match upfront {
         UpfrontShutdown::Free => None,
         UpfrontShutdown::Bound => Some(script.clone()),

@@ -223,18 +223,24 @@ impl core::fmt::Display for CloseReason {
             Self::Requested => f.write_str("we asked for it"),
             Self::PeerFault(rule) => write!(f, "the peer broke a rule: {rule}"),
             Self::PeerError(text) => write!(f, "the peer sent an error: {text}"),
-            Self::OfferedHtlcExpired { id, cltv_expiry, deadline } => write!(
+            Self::OfferedHtlcExpired {
+                id,
+                cltv_expiry,
+                deadline,
+            } => write!(
                 f,
                 "our HTLC {id} expired at block {cltv_expiry} and the peer did not remove it by {deadline}"
             ),
-            Self::FulfilledHtlcExpiring { id, cltv_expiry, deadline } => write!(
+            Self::FulfilledHtlcExpiring {
+                id,
+                cltv_expiry,
+                deadline,
+            } => write!(
                 f,
                 "the peer's HTLC {id} expires at block {cltv_expiry}, its preimage is known, and the \
                  peer did not let us settle it by {deadline}"
             ),
-            Self::ClosingTimeout => {
-                f.write_str("a cooperative close was not agreed on in time")
-            }
+            Self::ClosingTimeout => f.write_str("a cooperative close was not agreed on in time"),
         }
     }
 }

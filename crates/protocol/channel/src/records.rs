@@ -10,9 +10,9 @@ use fulmen_types::{
 };
 
 use crate::{
-    state::Core,
     error::RestoreError,
     htlc::{Htlc, HtlcKey, UpdateState},
+    state::Core,
 };
 
 /// The key of a channel's own record.
@@ -101,7 +101,6 @@ pub(crate) fn read<'a>(
         .into_iter()
         .map(Htlc::from_bytes)
         .collect::<Result<_, _>>()?;
-    let htlcs: BTreeMap<HtlcKey, Htlc> =
-        htlcs.into_iter().map(|htlc| (htlc.key(), htlc)).collect();
+    let htlcs: BTreeMap<HtlcKey, Htlc> = htlcs.into_iter().map(|htlc| (htlc.key(), htlc)).collect();
     Ok((core, htlcs))
 }

@@ -10,10 +10,10 @@ use fulmen_wire::ChannelReestablish;
 
 use crate::{
     config::ChannelContext,
-    state::{LastSent, Status},
     error::Rule,
     funded::{Funded, Link},
     output::{ChannelOutput, CloseReason},
+    state::{LastSent, Status},
 };
 
 /// How many revocations the peer has of us, as it says.

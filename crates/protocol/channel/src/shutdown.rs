@@ -9,11 +9,11 @@ use fulmen_wire::Shutdown;
 
 use crate::{
     config::ChannelContext,
-    state::LocalShutdown,
     error::{ChannelError, Refusal, Rule},
     funded::Funded,
     htlc::UpdateState,
     output::ChannelOutput,
+    state::LocalShutdown,
 };
 
 /// Whether a witness program of an unknown version may be named.
@@ -92,7 +92,11 @@ impl Funded {
 
     /// Says it as soon as no update of ours waits for our signature (BOLT 2: none pending on the
     /// receiver's commitment).
-    pub(crate) fn send_shutdown(&mut self, _ctx: &ChannelContext<'_>, out: &mut Vec<ChannelOutput>) {
+    pub(crate) fn send_shutdown(
+        &mut self,
+        _ctx: &ChannelContext<'_>,
+        out: &mut Vec<ChannelOutput>,
+    ) {
         if self.has_unsigned_updates(Side::Local) {
             return;
         }

@@ -256,8 +256,17 @@ macro_rules! record {
 
 record!(FeeUpdate { feerate, state });
 record!(Confirmation { height, tx_index });
-record!(AnnouncementHalf { short_channel_id, node, bitcoin });
-record!(LocalShutdown { script, feerate, sent, since });
+record!(AnnouncementHalf {
+    short_channel_id,
+    node,
+    bitcoin
+});
+record!(LocalShutdown {
+    script,
+    feerate,
+    sent,
+    since
+});
 record!(Frozen { txid, height });
 
 impl Encode for Points {

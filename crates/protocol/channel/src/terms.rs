@@ -5,16 +5,18 @@ use fulmen_tx::{
     ChannelParameters, ChannelPublicKeys, CommitmentFormat, Funding, PartyParameters, Side,
     anchors_value, commitment_fee,
 };
-use fulmen_types::{BlockHeight, ChannelId, ChannelType, Feature, FeeratePerKw, Msat, ShortChannelId};
+use fulmen_types::{
+    BlockHeight, ChannelId, ChannelType, Feature, FeeratePerKw, Msat, ShortChannelId,
+};
 use fulmen_wire::{AcceptChannel, OpenChannel};
 
 use crate::{
     config::ChannelContext,
-    state::Limits,
     error::Rule,
     input::OurKeys,
     limits::FeerateBounds,
     shutdown::{AnySegwit, is_shutdown_script},
+    state::Limits,
 };
 
 /// BOLT 2: `dust_limit_satoshis` is at least this.
@@ -142,7 +144,11 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    pub(crate) fn params(&self, remote: &PartyTerms, outpoint: bitcoin::OutPoint) -> ChannelParameters {
+    pub(crate) fn params(
+        &self,
+        remote: &PartyTerms,
+        outpoint: bitcoin::OutPoint,
+    ) -> ChannelParameters {
         let party = |party: &PartyTerms, other: &PartyTerms| PartyParameters {
             keys: party.keys,
             to_self_delay: other.to_self_delay,
@@ -246,7 +252,10 @@ fn check_common(
 }
 
 /// BOLT 2, open_channel: what the receiver must and may refuse.
-pub(crate) fn check_open(ctx: &ChannelContext<'_>, m: &OpenChannel) -> Result<CommitmentFormat, Rule> {
+pub(crate) fn check_open(
+    ctx: &ChannelContext<'_>,
+    m: &OpenChannel,
+) -> Result<CommitmentFormat, Rule> {
     let config = ctx.config;
     if ctx.negotiated(Feature::DualFund) {
         return Err(Rule::DualFundNegotiated);
@@ -303,9 +312,7 @@ pub(crate) fn max_funding(ctx: &ChannelContext<'_>) -> Amount {
     if ctx.negotiated(Feature::SupportLargeChannel) {
         config.max_funding
     } else {
-        config
-            .max_funding
-            .min(LARGE_CHANNEL - Amount::from_sat(1))
+        config.max_funding.min(LARGE_CHANNEL - Amount::from_sat(1))
     }
 }
 

@@ -11,15 +11,13 @@ use fulmen_wire::{
 use crate::{
     commitment::View,
     config::ChannelContext,
-    state::FeeUpdate,
     error::{ChannelError, Refusal, Rule},
     funded::{Funded, Link},
-    htlc::{
-        Htlc, HtlcFailure, HtlcKey, HtlcKind, HtlcResolution, Removal, Step, UpdateState,
-    },
+    htlc::{Htlc, HtlcFailure, HtlcKey, HtlcKind, HtlcResolution, Removal, Step, UpdateState},
     input::AddHtlc,
     limits::{FeerateBounds, MAX_CLTV_EXPIRY},
     output::ChannelOutput,
+    state::FeeUpdate,
 };
 
 /// BOLT 4: the failure is about the onion itself.

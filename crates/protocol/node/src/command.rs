@@ -158,10 +158,16 @@ impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PeerNotConnected(peer) => {
-                write!(f, "peer {peer} is not connected; use `connect {peer}@host:port` first")
+                write!(
+                    f,
+                    "peer {peer} is not connected; use `connect {peer}@host:port` first"
+                )
             }
             Self::UnknownChannel(id) => {
-                write!(f, "there is no channel {id}; `listchannels` shows those that are")
+                write!(
+                    f,
+                    "there is no channel {id}; `listchannels` shows those that are"
+                )
             }
             Self::PeerRefused(why) => write!(f, "the peer refused: {why}"),
             Self::Invalid(why)

@@ -163,4 +163,24 @@ pub enum ActionKind {
     },
     /// Tell the user; durable, in order, numbered without gaps.
     Event(NumberedEvent),
+    /// A line for the log. Peers' texts in it are printable.
+    Note {
+        /// How much it matters.
+        level: NoteLevel,
+        /// The line.
+        text: String,
+    },
+}
+
+/// How much a line of the log matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NoteLevel {
+    /// For those who look for the cause of something.
+    Debug,
+    /// What a node does on an ordinary day.
+    Info,
+    /// What is not as it should be.
+    Warn,
+    /// What a person should look at.
+    Error,
 }

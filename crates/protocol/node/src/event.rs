@@ -1,9 +1,14 @@
 //! What the node tells its user: durable, numbered without gaps, until acknowledged.
 
-use alloc::string::String;
+use alloc::{string::String, vec::Vec};
 
 use bitcoin::{Amount, OutPoint, Txid, secp256k1::PublicKey};
-use fulmen_types::{BlockHeight, ChannelId, Msat, PaymentHash, PaymentPreimage, Timestamp};
+use fulmen_types::{
+    BlockHeight, ChannelId, Msat, PaymentHash, PaymentPreimage, Timestamp,
+    codec::{Decode, DecodeError, Encode, Reader},
+};
+
+use crate::text::{decode_text, encode_text};
 
 /// An event with its number and time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,4 +148,244 @@ pub enum Event {
         /// What, and what to do.
         message: String,
     },
+}
+
+impl Encode for CloseInitiator {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(match self {
+            Self::Us => 0,
+            Self::Peer => 1,
+        });
+    }
+}
+
+impl Decode for CloseInitiator {
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match u8::decode(r)? {
+            0 => Ok(Self::Us),
+            1 => Ok(Self::Peer),
+            _ => Err(DecodeError::InvalidValue("close initiator")),
+        }
+    }
+}
+
+/// A kind byte that never changes, then the fields in order.
+impl Encode for Event {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::ChannelPending {
+                channel_id,
+                peer,
+                funding,
+                capacity,
+            } => {
+                out.push(1);
+                channel_id.encode(out);
+                peer.encode(out);
+                funding.encode(out);
+                capacity.encode(out);
+            }
+            Self::ChannelReady { channel_id, peer } => {
+                out.push(2);
+                channel_id.encode(out);
+                peer.encode(out);
+            }
+            Self::ChannelOpenFailed {
+                channel_id,
+                peer,
+                reason,
+            } => {
+                out.push(3);
+                channel_id.encode(out);
+                peer.encode(out);
+                encode_text(reason, out);
+            }
+            Self::ChannelClosing {
+                channel_id,
+                peer,
+                initiator,
+                forced,
+                reason,
+            } => {
+                out.push(4);
+                channel_id.encode(out);
+                peer.encode(out);
+                initiator.encode(out);
+                forced.encode(out);
+                encode_text(reason, out);
+            }
+            Self::ChannelClosed {
+                channel_id,
+                txid,
+                kind,
+                height,
+            } => {
+                out.push(5);
+                channel_id.encode(out);
+                txid.encode(out);
+                encode_text(kind, out);
+                height.encode(out);
+            }
+            Self::Breach { channel_id, txid } => {
+                out.push(6);
+                channel_id.encode(out);
+                txid.encode(out);
+            }
+            Self::Swept {
+                channel_id,
+                txid,
+                amount,
+                fee,
+            } => {
+                out.push(7);
+                channel_id.encode(out);
+                txid.encode(out);
+                amount.encode(out);
+                fee.encode(out);
+            }
+            Self::ChannelResolved { channel_id } => {
+                out.push(8);
+                channel_id.encode(out);
+            }
+            Self::PaymentSucceeded {
+                payment_hash,
+                preimage,
+                amount,
+                fee,
+            } => {
+                out.push(9);
+                payment_hash.encode(out);
+                preimage.encode(out);
+                amount.encode(out);
+                fee.encode(out);
+            }
+            Self::PaymentFailed {
+                payment_hash,
+                reason,
+            } => {
+                out.push(10);
+                payment_hash.encode(out);
+                encode_text(reason, out);
+            }
+            Self::PaymentReceived {
+                payment_hash,
+                amount,
+            } => {
+                out.push(11);
+                payment_hash.encode(out);
+                amount.encode(out);
+            }
+            Self::PaymentForwarded {
+                incoming,
+                outgoing,
+                amount,
+                fee,
+            } => {
+                out.push(12);
+                incoming.encode(out);
+                outgoing.encode(out);
+                amount.encode(out);
+                fee.encode(out);
+            }
+            Self::Alert { message } => {
+                out.push(13);
+                encode_text(message, out);
+            }
+        }
+    }
+}
+
+impl Decode for Event {
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match u8::decode(r)? {
+            1 => Self::ChannelPending {
+                channel_id: Decode::decode(r)?,
+                peer: Decode::decode(r)?,
+                funding: Decode::decode(r)?,
+                capacity: Decode::decode(r)?,
+            },
+            2 => Self::ChannelReady {
+                channel_id: Decode::decode(r)?,
+                peer: Decode::decode(r)?,
+            },
+            3 => Self::ChannelOpenFailed {
+                channel_id: Decode::decode(r)?,
+                peer: Decode::decode(r)?,
+                reason: decode_text(r)?,
+            },
+            4 => Self::ChannelClosing {
+                channel_id: Decode::decode(r)?,
+                peer: Decode::decode(r)?,
+                initiator: Decode::decode(r)?,
+                forced: Decode::decode(r)?,
+                reason: decode_text(r)?,
+            },
+            5 => Self::ChannelClosed {
+                channel_id: Decode::decode(r)?,
+                txid: Decode::decode(r)?,
+                kind: decode_text(r)?,
+                height: Decode::decode(r)?,
+            },
+            6 => Self::Breach {
+                channel_id: Decode::decode(r)?,
+                txid: Decode::decode(r)?,
+            },
+            7 => Self::Swept {
+                channel_id: Decode::decode(r)?,
+                txid: Decode::decode(r)?,
+                amount: Decode::decode(r)?,
+                fee: Decode::decode(r)?,
+            },
+            8 => Self::ChannelResolved {
+                channel_id: Decode::decode(r)?,
+            },
+            9 => Self::PaymentSucceeded {
+                payment_hash: Decode::decode(r)?,
+                preimage: Decode::decode(r)?,
+                amount: Decode::decode(r)?,
+                fee: Decode::decode(r)?,
+            },
+            10 => Self::PaymentFailed {
+                payment_hash: Decode::decode(r)?,
+                reason: decode_text(r)?,
+            },
+            11 => Self::PaymentReceived {
+                payment_hash: Decode::decode(r)?,
+                amount: Decode::decode(r)?,
+            },
+            12 => Self::PaymentForwarded {
+                incoming: Decode::decode(r)?,
+                outgoing: Decode::decode(r)?,
+                amount: Decode::decode(r)?,
+                fee: Decode::decode(r)?,
+            },
+            13 => Self::Alert {
+                message: decode_text(r)?,
+            },
+            _ => return Err(DecodeError::InvalidValue("event of a newer version")),
+        })
+    }
+}
+
+/// A version byte, then the number, the time and the event.
+impl Encode for NumberedEvent {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(1);
+        self.number.encode(out);
+        self.at.encode(out);
+        self.event.encode(out);
+    }
+}
+
+impl Decode for NumberedEvent {
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        if u8::decode(r)? != 1 {
+            return Err(DecodeError::InvalidValue("event record of a newer version"));
+        }
+        Ok(Self {
+            number: Decode::decode(r)?,
+            at: Decode::decode(r)?,
+            event: Decode::decode(r)?,
+        })
+    }
 }

@@ -4,12 +4,12 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
 use bitcoin::{BlockHash, Transaction, secp256k1::PublicKey};
-use fulmen_types::BlockHeight;
+use fulmen_types::{BlockHeight, Feerates};
 use fulmen_wire::Message;
 
 use crate::{
     command::Command,
-    port::{Answer, Feerates, WalletBalance},
+    port::{Answer, WalletBalance},
 };
 
 /// What a run of the node starts from, besides its records.
@@ -104,6 +104,13 @@ pub enum Input {
         /// The message.
         message: Message,
     },
+    /// A connection that was asked for could not be made.
+    ConnectFailed {
+        /// With whom.
+        peer: PublicKey,
+        /// Why, for people.
+        reason: String,
+    },
     /// A connection has ended.
     PeerDisconnected {
         /// With whom.
@@ -145,4 +152,3 @@ pub enum Input {
     /// Time has passed: nothing but the `now` of the step.
     Tick,
 }
-

@@ -6,21 +6,54 @@
 #![no_std]
 extern crate alloc;
 
+mod chain;
+mod channels;
 mod command;
+mod commands;
+mod config;
 mod effects;
+mod entropy;
 mod event;
+mod events;
+mod gossip_glue;
+mod htlcs;
 mod input;
+mod node;
+mod onchain;
+mod opening;
+mod peers;
 mod port;
+mod query;
+mod replies;
+mod requests;
+mod restore;
+mod step;
+mod text;
+mod work;
 
+pub use chain::ChainError;
 pub use command::{
     ChannelSelector, CloseMode, Command, CommandError, OpenChannelCommand, PayCommand, Reply,
 };
-pub use effects::{Action, ActionKind, DisconnectReason, Effects, Lane, ReleaseClass, Scope};
+pub use config::NodeConfig;
+pub use effects::{
+    Action, ActionKind, DisconnectReason, Effects, Lane, NoteLevel, ReleaseClass, Scope,
+};
 pub use event::{CloseInitiator, Event, NumberedEvent};
 pub use input::{
     Block, BlockId, Boot, CommandId, ConnEpoch, Direction, Input, PeerAddress, RequestId,
 };
+pub use node::Node;
 pub use port::{
-    Answer, Ask, BroadcastAnswer, Coin, CoinPurpose, CoinRequest, Feerates, FundingRequest,
-    UtxoAnswer, WalletBalance, WalletError,
+    Answer, Ask, BroadcastAnswer, CoinPurpose, CoinRequest, FundingRequest, RouteQuery,
+    WalletBalance, WalletError,
 };
+pub use query::{BalanceInfo, ChannelInfo, ChannelState, NodeInfo, PeerInfo};
+pub use restore::{Records, RestoreError};
+
+/// A confirmed output of the wallet.
+pub use fulmen_enforce::WalletCoin as Coin;
+/// What the chain says of a channel's output.
+pub use fulmen_gossip::UtxoAnswer;
+/// Estimates of feerates.
+pub use fulmen_types::Feerates;

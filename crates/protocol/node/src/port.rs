@@ -1,13 +1,16 @@
 //! Questions to the world outside and their answers: ports are data.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 use core::fmt;
 
-use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut};
-use fulmen_router::{NoRoute, Route, RouteRequest};
+use bitcoin::{Amount, ScriptBuf, Transaction, TxOut};
+use fulmen_enforce::WalletCoin as Coin;
+use fulmen_gossip::{NetworkGraph, UtxoAnswer};
+use fulmen_payments::RouteQuestion;
+use fulmen_router::{FirstHop, NoRoute, Route};
 use fulmen_signer::{SigningAnswer, SigningRequest};
 use fulmen_tx::ChannelKeysId;
-use fulmen_types::{BlockHeight, FeeratePerKw, ShortChannelId, record::RecordKey};
+use fulmen_types::{FeeratePerKw, NodeId, ShortChannelId, Timestamp, record::RecordKey};
 
 /// A question.
 #[derive(Clone, Debug)]
@@ -15,7 +18,7 @@ pub enum Ask {
     /// To the signer: a signature that can't be made again, a point, a shared secret.
     Sign(SigningRequest),
     /// To the router: a path for a payment.
-    Route(RouteRequest),
+    Route(Box<RouteQuery>),
     /// To the wallet: a signed transaction that pays for a new channel. Not to be broadcast yet.
     Funding(FundingRequest),
     /// To the wallet: confirmed coins to pay a fee with, leased until released.
@@ -97,15 +100,28 @@ pub struct CoinRequest {
     pub feerate: FeeratePerKw,
 }
 
-/// A confirmed output of the wallet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Coin {
-    /// Where it is.
-    pub outpoint: OutPoint,
-    /// What it is.
-    pub output: TxOut,
-    /// The greatest weight of the witness that spends it.
-    pub witness_weight: u64,
+/// What to find a route for.
+#[derive(Clone, Debug)]
+pub struct RouteQuery {
+    /// What the payment asks.
+    pub question: RouteQuestion,
+    /// We.
+    pub payer: NodeId,
+    /// Our usable channels.
+    pub first_hops: Vec<FirstHop>,
+    /// The time of the question.
+    pub now: Timestamp,
+}
+
+impl RouteQuery {
+    /// Asks the router of this project over a graph.
+    ///
+    /// # Errors
+    /// Why there is no route.
+    pub fn find_route(&self, graph: &NetworkGraph) -> Result<Route, NoRoute> {
+        self.question
+            .answer(graph, self.payer, &self.first_hops, self.now)
+    }
 }
 
 /// Why the wallet could not do it.
@@ -148,24 +164,6 @@ pub struct WalletBalance {
     pub unconfirmed: Amount,
 }
 
-/// What the chain says of a channel's output.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UtxoAnswer {
-    /// It is there, unspent.
-    Unspent {
-        /// The output.
-        output: TxOut,
-        /// Where it is.
-        outpoint: OutPoint,
-        /// Its block.
-        height: BlockHeight,
-    },
-    /// There is no such output, or it is spent.
-    SpentOrUnknown,
-    /// The chain source does not answer now.
-    Unavailable,
-}
-
 /// The network's word on a transaction or package. It changes fees and schedules, never a conclusion
 /// about money.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,29 +182,4 @@ pub enum BroadcastAnswer {
     Unsigned(String),
     /// Anything else; the node's words.
     Other(String),
-}
-
-/// Estimates of feerates, by how soon the transaction must confirm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Feerates {
-    /// Within hours or days: funding, sweeps without deadline.
-    pub background: FeeratePerKw,
-    /// Within about six blocks: commitment transactions, mutual closes.
-    pub normal: FeeratePerKw,
-    /// Within one or two blocks: claims with a deadline.
-    pub urgent: FeeratePerKw,
-    /// The least that mempools take now.
-    pub floor: FeeratePerKw,
-}
-
-impl Default for Feerates {
-    /// The relay floor for everything, until an estimate arrives.
-    fn default() -> Self {
-        Self {
-            background: FeeratePerKw::FLOOR,
-            normal: FeeratePerKw::FLOOR,
-            urgent: FeeratePerKw::FLOOR,
-            floor: FeeratePerKw::FLOOR,
-        }
-    }
 }

@@ -177,6 +177,11 @@ pub struct Payment {
 }
 
 impl Payment {
+    /// The record, as [`Payment::from_record`] reads it.
+    pub fn to_record(&self) -> Vec<u8> {
+        crate::record::encode(self)
+    }
+
     /// Reads a record of [`Space::Payment`].
     pub fn from_record(value: &[u8]) -> Result<Self, DecodeError> {
         crate::record::decode(value)

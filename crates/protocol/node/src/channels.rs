@@ -1,0 +1,466 @@
+//! Channels: their inputs, and what their outputs lead to.
+
+use alloc::{string::ToString, vec::Vec};
+
+use bitcoin::secp256k1::PublicKey;
+use fulmen_channel::{
+    Channel, ChannelContext, ChannelError, ChannelInput, ChannelOutput, CloseReason, HtlcFailure,
+};
+use fulmen_payments::ForwardPolicy;
+use fulmen_signer::BroadcastTx;
+use fulmen_tx::{ChannelKeysId, Side};
+use fulmen_types::{ChannelId, Features, ShortChannelId, Timestamp};
+
+use crate::{
+    effects::{ActionKind, DisconnectReason, NoteLevel, ReleaseClass, Scope},
+    event::{CloseInitiator, Event},
+    input::CommandId,
+    node::Node,
+    port::{Ask, CoinPurpose, FundingRequest},
+    requests::Pending,
+    step::Step,
+    work::Work,
+};
+
+/// How often a channel is told that time has passed, at the least.
+const TICK_MILLIS: u64 = 10_000;
+/// A commitment feerate off by this factor in percent is changed.
+const FEERATE_DRIFT_PERCENT: u64 = 20;
+
+/// A channel and what the node keeps beside it.
+#[derive(Debug)]
+pub(crate) struct ChannelEntry {
+    pub(crate) channel: Channel,
+    pub(crate) peer: PublicKey,
+    /// What the peer calls it now.
+    pub(crate) channel_id: ChannelId,
+    /// The command that opened it and waits for its answer.
+    pub(crate) opened_by: Option<CommandId>,
+    /// The funding transaction's feerate, if the command named one.
+    pub(crate) funding_feerate: Option<fulmen_types::FeeratePerKw>,
+    pub(crate) short_channel_id: Option<ShortChannelId>,
+    pub(crate) alias: ShortChannelId,
+    pub(crate) peer_alias: Option<ShortChannelId>,
+    pub(crate) usable: bool,
+    pub(crate) last_tick: Timestamp,
+    pub(crate) events_said: EventsSaid,
+    /// What the gossip machine calls it, once it knows it.
+    pub(crate) gossip_id: Option<ShortChannelId>,
+    /// What the peer asks for forwarding to us.
+    pub(crate) peer_policy: Option<ForwardPolicy>,
+}
+
+/// Which events of a channel were said in this run; they are said once in its life, which the channel's own
+/// state tells after a restart.
+#[derive(Debug, Default)]
+pub(crate) struct EventsSaid {
+    pub(crate) ready: bool,
+}
+
+impl Node {
+    /// Gives a channel one input and does what comes out.
+    pub(crate) fn channel_input(
+        &mut self,
+        step: &mut Step,
+        keys_id: ChannelKeysId,
+        input: ChannelInput,
+    ) {
+        if let Err(error) = self.try_channel_input(step, keys_id, input) {
+            self.channel_error(step, keys_id, &error);
+        }
+    }
+
+    pub(crate) fn channel_error(
+        &mut self,
+        step: &mut Step,
+        keys_id: ChannelKeysId,
+        error: &ChannelError,
+    ) {
+        match error {
+            ChannelError::Refused(why) => {
+                step.note(NoteLevel::Debug, alloc::format!("channel {keys_id}: {why}"));
+            }
+            ChannelError::Bug(_) => self.bug(step, error),
+        }
+    }
+
+    /// The same for inputs whose refusal means something to the caller.
+    pub(crate) fn try_channel_input(
+        &mut self,
+        step: &mut Step,
+        keys_id: ChannelKeysId,
+        input: ChannelInput,
+    ) -> Result<(), ChannelError> {
+        let outputs = self.channel_step(step, keys_id, input)?;
+        self.channel_outputs(step, keys_id, outputs);
+        Ok(())
+    }
+
+    /// The bare step, for callers that look at the outputs first.
+    pub(crate) fn channel_step(
+        &mut self,
+        step: &mut Step,
+        keys_id: ChannelKeysId,
+        input: ChannelInput,
+    ) -> Result<Vec<ChannelOutput>, ChannelError> {
+        let Some(entry) = self.channels.get_mut(&keys_id) else {
+            return Ok(Vec::new());
+        };
+        let nothing = Features::empty();
+        let peer_features = self
+            .peers
+            .get(&entry.peer)
+            .and_then(|p| p.ready())
+            .map_or(&nothing, |(_, f)| f);
+        let ctx = ChannelContext {
+            secp: &self.secp,
+            now: step.now,
+            tip: self.chain.height(),
+            config: &self.config.channel,
+            feerates: &self.feerates,
+            peer_features,
+            our_features: &self.features,
+            our_node_id: self.identity,
+            peer_node_id: entry.peer,
+        };
+        step.scopes.insert(Scope::Channel(keys_id));
+        let outputs = entry.channel.handle(&ctx, input, &mut step.batch)?;
+        step.touched.insert(keys_id);
+        Ok(outputs)
+    }
+
+    /// Lets a channel sign what has changed in this step.
+    pub(crate) fn commit_channel(&mut self, step: &mut Step, keys_id: ChannelKeysId) {
+        match self.channel_step(step, keys_id, ChannelInput::Commit) {
+            Ok(outputs) => {
+                step.touched.remove(&keys_id);
+                self.channel_outputs(step, keys_id, outputs);
+            }
+            // Nothing to sign now: not connected, or waiting for the peer.
+            Err(ChannelError::Refused(_)) => {}
+            Err(error) => self.channel_error(step, keys_id, &error),
+        }
+    }
+
+    pub(crate) fn channel_outputs(
+        &mut self,
+        step: &mut Step,
+        keys_id: ChannelKeysId,
+        outputs: Vec<ChannelOutput>,
+    ) {
+        for output in outputs {
+            self.channel_output(step, keys_id, output);
+        }
+    }
+
+    fn channel_output(&mut self, step: &mut Step, keys_id: ChannelKeysId, output: ChannelOutput) {
+        let Some(entry) = self.channels.get_mut(&keys_id) else {
+            return;
+        };
+        let (peer, channel_id) = (entry.peer, entry.channel_id);
+        match output {
+            ChannelOutput::Send(message) => {
+                let lane = message.channel_id().unwrap_or(channel_id);
+                self.send_out(step, peer, Some(lane), message);
+            }
+            ChannelOutput::CloseConnection => {
+                let why = "a message of the peer broke the rules of BOLT 2".to_string();
+                self.close_connection(step, peer, DisconnectReason::ProtocolViolation(why));
+            }
+            ChannelOutput::AskFunding {
+                script_pubkey,
+                value,
+            } => {
+                let feerate = entry.funding_feerate.unwrap_or(self.feerates.normal);
+                let request = FundingRequest {
+                    purpose: CoinPurpose::Funding(keys_id),
+                    script_pubkey,
+                    value,
+                    feerate,
+                    reserve: self.reserve_with(1),
+                };
+                let id = self.requests.open(Pending::Funding(keys_id));
+                step.act(ActionKind::Ask {
+                    id,
+                    ask: Ask::Funding(request),
+                });
+            }
+            ChannelOutput::AskSign(request) => {
+                let id = self
+                    .requests
+                    .open(Pending::ChannelSign(keys_id, request.clone()));
+                step.act(ActionKind::Ask {
+                    id,
+                    ask: Ask::Sign(*request),
+                });
+            }
+            ChannelOutput::Funded {
+                temporary_channel_id,
+                channel_id,
+            } => {
+                entry.channel_id = channel_id;
+                self.by_channel_id.remove(&(peer, temporary_channel_id));
+                self.by_channel_id.insert((peer, channel_id), keys_id);
+                self.channel_funded(step, keys_id);
+            }
+            ChannelOutput::WatchFunding {
+                outpoint,
+                script_pubkey,
+                from,
+            } => {
+                self.funding_txids
+                    .entry(outpoint.txid)
+                    .or_default()
+                    .insert(keys_id);
+                self.funding_outpoints.insert(outpoint, keys_id);
+                let watch = ActionKind::WatchOutpoint {
+                    outpoint,
+                    script_pubkey: script_pubkey.clone(),
+                    from,
+                };
+                step.act_as(ReleaseClass::Now, watch);
+                step.act_as(
+                    ReleaseClass::Now,
+                    ActionKind::WatchScript {
+                        script_pubkey,
+                        from,
+                    },
+                );
+            }
+            ChannelOutput::BroadcastFunding(transaction)
+            | ChannelOutput::BroadcastClosing(transaction) => {
+                self.broadcast_ready(step, transaction);
+            }
+            ChannelOutput::ForceClosing(closing) => {
+                let initiator = match closing.reason {
+                    CloseReason::PeerError(_) => CloseInitiator::Peer,
+                    _ => CloseInitiator::Us,
+                };
+                let reason = closing.reason.to_string();
+                self.start_resolution(step, keys_id, closing.enforcement, true);
+                self.closing_event(step, keys_id, initiator, true, reason);
+            }
+            // The caller that added it has seen it.
+            ChannelOutput::HtlcAdded { .. } => {}
+            ChannelOutput::IncomingHtlc(htlc) => self.incoming_htlc(step, keys_id, htlc),
+            ChannelOutput::IncomingRemoved { .. } => self.slot_is_free(step),
+            ChannelOutput::OutgoingFulfilled { preimage, link, .. } => {
+                self.outgoing_fulfilled(step, keys_id, preimage, &link);
+            }
+            ChannelOutput::OutgoingSettled { .. } => self.slot_is_free(step),
+            ChannelOutput::OutgoingFailed { link, reason, .. } => {
+                self.outgoing_failed(step, &link, OutgoingFailure::Channel(reason));
+                self.slot_is_free(step);
+            }
+            ChannelOutput::Ready { peer_alias } => {
+                entry.peer_alias = peer_alias;
+                let first = !core::mem::replace(&mut entry.events_said.ready, true);
+                if first {
+                    self.event(step, Event::ChannelReady { channel_id, peer });
+                }
+                self.gossip_channel_changed(step, keys_id);
+            }
+            ChannelOutput::Located(short_channel_id) => {
+                if let Some(old) = entry.short_channel_id.replace(short_channel_id) {
+                    self.by_scid.remove(&old);
+                }
+                self.by_scid.insert(short_channel_id, keys_id);
+                self.gossip_channel_changed(step, keys_id);
+            }
+            ChannelOutput::Announced(announcement) => {
+                self.gossip_announced(step, keys_id, *announcement);
+            }
+            ChannelOutput::Usable(usable) => {
+                entry.usable = usable;
+                if usable {
+                    self.slot_is_free(step);
+                }
+                self.gossip_channel_changed(step, keys_id);
+            }
+            ChannelOutput::Fault(fault) => step.note(NoteLevel::Warn, fault.to_string()),
+            ChannelOutput::PeerSays(text) => {
+                step.note(
+                    NoteLevel::Warn,
+                    alloc::format!("channel {channel_id}: peer says: {text}"),
+                );
+            }
+            ChannelOutput::ShuttingDown { initiator } => {
+                let initiator = match initiator {
+                    Side::Local => CloseInitiator::Us,
+                    Side::Remote => CloseInitiator::Peer,
+                };
+                let reason = "a cooperative close was asked for".to_string();
+                self.closing_event(step, keys_id, initiator, false, reason);
+            }
+            ChannelOutput::Stale => {
+                let message = alloc::format!(
+                    "channel {channel_id} with {peer}: the peer has proved that our state is old. \
+                     Nothing is broadcast; the peer was asked to close. Was an old backup restored?"
+                );
+                self.event(step, Event::Alert { message });
+            }
+            ChannelOutput::Abandoned(reason) => self.channel_abandoned(step, keys_id, reason),
+            ChannelOutput::Frozen { .. } => {
+                let data = entry.channel.enforcement();
+                if let Some(data) = data {
+                    self.start_resolution(step, keys_id, data, false);
+                }
+                self.gossip_channel_changed(step, keys_id);
+            }
+        }
+    }
+
+    fn closing_event(
+        &mut self,
+        step: &mut Step,
+        keys_id: ChannelKeysId,
+        initiator: CloseInitiator,
+        forced: bool,
+        reason: alloc::string::String,
+    ) {
+        let Some(entry) = self.channels.get(&keys_id) else {
+            return;
+        };
+        let (channel_id, peer) = (entry.channel_id, entry.peer);
+        self.event(
+            step,
+            Event::ChannelClosing {
+                channel_id,
+                peer,
+                initiator,
+                forced,
+                reason,
+            },
+        );
+        self.gossip_channel_changed(step, keys_id);
+    }
+
+    /// A channel has its funding outpoint and its records.
+    fn channel_funded(&mut self, step: &mut Step, keys_id: ChannelKeysId) {
+        let Some(entry) = self.channels.get_mut(&keys_id) else {
+            return;
+        };
+        let (peer, channel_id, alias) = (entry.peer, entry.channel_id, entry.alias);
+        let opened_by = entry.opened_by.take();
+        let funding = entry.funding();
+        self.by_scid.insert(alias, keys_id);
+        self.keep_peer(step, peer);
+        let Some(funding) = funding else { return };
+        self.event(
+            step,
+            Event::ChannelPending {
+                channel_id,
+                peer,
+                funding: funding.outpoint,
+                capacity: funding.value,
+            },
+        );
+        if let Some(id) = opened_by {
+            let reply = crate::Reply::ChannelOpening {
+                channel_id,
+                funding: funding.outpoint,
+            };
+            self.reply(step, id, Ok(reply));
+        }
+    }
+
+    /// An open came to nothing; the channel has no records.
+    fn channel_abandoned(
+        &mut self,
+        step: &mut Step,
+        keys_id: ChannelKeysId,
+        reason: alloc::string::String,
+    ) {
+        let Some(entry) = self.remove_channel(step, keys_id) else {
+            return;
+        };
+        let ask = Ask::ReleaseCoins(CoinPurpose::Funding(keys_id));
+        let id = self.requests.open(Pending::Ignore);
+        step.act(ActionKind::Ask { id, ask });
+        if let Some(id) = entry.opened_by {
+            self.reply(
+                step,
+                id,
+                Err(crate::CommandError::PeerRefused(reason.clone())),
+            );
+        }
+        let (channel_id, peer) = (entry.channel_id, entry.peer);
+        self.event(
+            step,
+            Event::ChannelOpenFailed {
+                channel_id,
+                peer,
+                reason,
+            },
+        );
+    }
+
+    /// Forgets a channel in memory.
+    pub(crate) fn remove_channel(
+        &mut self,
+        step: &mut Step,
+        keys_id: ChannelKeysId,
+    ) -> Option<ChannelEntry> {
+        let entry = self.channels.remove(&keys_id)?;
+        self.by_channel_id.retain(|_, id| *id != keys_id);
+        self.by_scid.retain(|_, id| *id != keys_id);
+        self.funding_outpoints.retain(|_, id| *id != keys_id);
+        self.funding_txids.retain(|_, ids| {
+            ids.remove(&keys_id);
+            !ids.is_empty()
+        });
+        self.release_peer(step, entry.peer);
+        Some(entry)
+    }
+
+    pub(crate) fn broadcast_ready(&mut self, step: &mut Step, transaction: bitcoin::Transaction) {
+        let id = self.requests.open(Pending::Broadcast);
+        let package = alloc::vec![BroadcastTx::Ready(transaction)];
+        step.act(ActionKind::Broadcast { id, package });
+    }
+
+    /// Time has passed: channels look at their own timers.
+    pub(crate) fn tick_channels(&mut self, step: &mut Step) {
+        for (keys_id, entry) in &mut self.channels {
+            if step.now.millis_since(entry.last_tick) >= TICK_MILLIS {
+                entry.last_tick = step.now;
+                step.work
+                    .push_back(Work::Channel(*keys_id, ChannelInput::Tick));
+            }
+        }
+    }
+
+    pub(crate) fn channels_next_wake(&self, _now: Timestamp) -> Option<Timestamp> {
+        self.channels
+            .values()
+            .map(|entry| entry.last_tick.plus_millis(TICK_MILLIS))
+            .min()
+    }
+
+    /// New estimates: the channels that we opened follow them.
+    pub(crate) fn feerates_changed(&mut self, step: &mut Step, feerates: fulmen_types::Feerates) {
+        self.feerates = feerates;
+        for (keys_id, entry) in &self.channels {
+            let Some((current, wanted)) = entry.feerate_to_update(&feerates) else {
+                continue;
+            };
+            let (a, b) = (
+                u64::from(current.to_sat_per_kw()),
+                u64::from(wanted.to_sat_per_kw()),
+            );
+            if a.abs_diff(b) * 100 >= a * FEERATE_DRIFT_PERCENT {
+                step.work
+                    .push_back(Work::Channel(*keys_id, ChannelInput::UpdateFee(wanted)));
+            }
+        }
+    }
+}
+
+/// How an HTLC of ours ended without its preimage.
+#[derive(Debug)]
+pub(crate) enum OutgoingFailure {
+    /// In the channel.
+    Channel(HtlcFailure),
+    /// On chain, irrevocably.
+    OnChain,
+}

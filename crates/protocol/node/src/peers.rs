@@ -1,0 +1,478 @@
+//! Peers: connections, `init`, and the way of a message to what it is about.
+
+use alloc::{string::ToString, vec::Vec};
+
+use bitcoin::{constants::ChainHash, secp256k1::PublicKey};
+use fulmen_channel::ChannelInput;
+use fulmen_signer::OutMessage;
+use fulmen_types::{
+    ChannelId, Features,
+    codec::{Decode, DecodeError, Encode, Reader, decode_list},
+    record::{RecordKey, Space},
+};
+use fulmen_wire::{Error, Init, Message, Warning};
+
+use crate::{
+    command::{CommandError, Reply},
+    effects::{ActionKind, DisconnectReason, Lane, NoteLevel, Scope},
+    input::{CommandId, ConnEpoch, Direction, PeerAddress},
+    node::Node,
+    step::Step,
+    text::{decode_text, encode_text},
+    work::Work,
+};
+
+/// How many addresses of a peer are remembered.
+const ADDRESSES_MAX: usize = 8;
+
+/// What the node knows of a peer.
+#[derive(Debug, Default)]
+pub(crate) struct Peer {
+    /// Where it was reached, the last first.
+    pub(crate) addresses: Vec<PeerAddress>,
+    pub(crate) connection: Option<Connection>,
+    /// Commands that wait for the connection.
+    waiting: Vec<CommandId>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) epoch: ConnEpoch,
+    pub(crate) direction: Direction,
+    /// What it said in `init`; until then it may say nothing else.
+    pub(crate) features: Option<Features>,
+}
+
+impl Peer {
+    /// The connection, once `init` is exchanged.
+    pub(crate) fn ready(&self) -> Option<(ConnEpoch, &Features)> {
+        let connection = self.connection.as_ref()?;
+        Some((connection.epoch, connection.features.as_ref()?))
+    }
+}
+
+impl Node {
+    pub(crate) fn peer_connected(
+        &mut self,
+        step: &mut Step,
+        peer: PublicKey,
+        epoch: ConnEpoch,
+        direction: Direction,
+        address: Option<PeerAddress>,
+    ) {
+        if let Some(old) = self.peers.get(&peer).and_then(|p| p.connection.as_ref()) {
+            let old = old.epoch;
+            if old >= epoch {
+                return;
+            }
+            step.act(ActionKind::Disconnect {
+                peer,
+                epoch: old,
+                reason: DisconnectReason::Replaced,
+            });
+            self.peer_disconnected(step, peer, old);
+        }
+        let entry = self.peers.entry(peer).or_default();
+        entry.connection = Some(Connection {
+            epoch,
+            direction,
+            features: None,
+        });
+        if let Some(address) = address {
+            entry.addresses.retain(|known| *known != address);
+            entry.addresses.insert(0, address);
+            entry.addresses.truncate(ADDRESSES_MAX);
+        }
+        let init = Init {
+            globalfeatures: Features::empty(),
+            features: self.features.clone(),
+            networks: Some(alloc::vec![self.chain_hash()]),
+            remote_addr: None,
+        };
+        self.send(step, peer, None, Message::Init(init));
+    }
+
+    pub(crate) fn chain_hash(&self) -> ChainHash {
+        self.config.channel.chain_hash
+    }
+
+    pub(crate) fn peer_disconnected(&mut self, step: &mut Step, peer: PublicKey, epoch: ConnEpoch) {
+        let Some(entry) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        if entry.connection.as_ref().is_none_or(|c| c.epoch != epoch) {
+            return;
+        }
+        entry.connection = None;
+        for id in core::mem::take(&mut entry.waiting) {
+            let error = CommandError::Failed("the connection ended before it could be used".into());
+            self.reply(step, id, Err(error));
+        }
+        self.gossip_peer_disconnected(step, peer);
+        self.gathering.retain(|_, g| g.peer != peer || g.is_ours());
+        self.abandon_openings_with(step, peer);
+        for keys_id in self.channels_of(&peer) {
+            step.work
+                .push_back(Work::Channel(keys_id, ChannelInput::Disconnected));
+        }
+        if self.channels_of(&peer).is_empty() {
+            self.peers.remove(&peer);
+        }
+    }
+
+    pub(crate) fn peer_message(
+        &mut self,
+        step: &mut Step,
+        peer: PublicKey,
+        epoch: ConnEpoch,
+        message: Message,
+    ) {
+        let Some(connection) = self
+            .peers
+            .get_mut(&peer)
+            .and_then(|p| p.connection.as_mut())
+        else {
+            return;
+        };
+        if connection.epoch != epoch {
+            return;
+        }
+        match (message, connection.features.is_some()) {
+            (Message::Init(init), false) => self.init(step, peer, &init),
+            (Message::Init(_), true) => self.violation(step, peer, "init was sent twice"),
+            // BOLT 1, init: "MUST wait for init before sending any other messages".
+            (_, false) => self.violation(step, peer, "a message before init"),
+            (message, true) => self.route_message(step, peer, message),
+        }
+    }
+
+    fn init(&mut self, step: &mut Step, peer: PublicKey, init: &Init) {
+        let features = init.all_features();
+        let problem = if !init.has_chain(&self.chain_hash()) {
+            Some("the peer is on another chain".to_string())
+        } else {
+            // BOLT 1: unknown even bits and missing dependencies close the connection.
+            features
+                .check()
+                .err()
+                .map(|error| error.to_string())
+                .or_else(|| {
+                    fulmen_types::Feature::ALL
+                        .iter()
+                        .find(|f| {
+                            self.features.requires(**f)
+                                && !features.supports(**f)
+                                && !f.is_assumed()
+                        })
+                        .map(|f| alloc::format!("the peer lacks {}, which we need", f.name()))
+                })
+        };
+        if let Some(problem) = problem {
+            return self.incompatible(step, peer, problem);
+        }
+        let Some(entry) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        if let Some(connection) = &mut entry.connection {
+            connection.features = Some(features);
+        }
+        for id in core::mem::take(&mut entry.waiting) {
+            self.reply(step, id, Ok(Reply::Done));
+        }
+        for keys_id in self.channels_of(&peer) {
+            step.work
+                .push_back(Work::Channel(keys_id, ChannelInput::Connected));
+        }
+        self.gossip_peer_connected(step, peer);
+    }
+
+    fn route_message(&mut self, step: &mut Step, peer: PublicKey, message: Message) {
+        match message {
+            Message::Ping(ping) => {
+                if let Some(pong) = ping.pong() {
+                    self.send(step, peer, None, Message::Pong(pong));
+                }
+            }
+            Message::Pong(_) => {}
+            Message::Warning(warning) if warning.channel_id == ChannelId::ALL => {
+                step.note(
+                    NoteLevel::Warn,
+                    alloc::format!("peer {peer} warns: {}", warning.text()),
+                );
+            }
+            // BOLT 1, error: all-zero names all channels with the peer.
+            Message::Error(error) if error.channel_id == ChannelId::ALL => {
+                step.note(
+                    NoteLevel::Warn,
+                    alloc::format!("peer {peer} says: {}", error.text()),
+                );
+                for keys_id in self.channels_of(&peer) {
+                    let input = ChannelInput::Message(Message::Error(error.clone()));
+                    step.work.push_back(Work::Channel(keys_id, input));
+                }
+            }
+            Message::OpenChannel(open) => self.peer_opens(step, peer, open),
+            // BOLT 2, Channel Establishment v2: only when option_dual_fund is negotiated.
+            Message::OpenChannel2(open) => {
+                let error = Error::new(
+                    open.temporary_channel_id,
+                    "option_dual_fund is not negotiated",
+                );
+                self.send(
+                    step,
+                    peer,
+                    Some(open.temporary_channel_id),
+                    Message::Error(error),
+                );
+            }
+            // Odd and not negotiated: ignored (BOLT 1).
+            Message::PeerStorage(_)
+            | Message::PeerStorageRetrieval(_)
+            | Message::OnionMessage(_) => {}
+            Message::Unknown { .. } => {}
+            Message::ChannelUpdate(_)
+            | Message::ChannelAnnouncement(_)
+            | Message::NodeAnnouncement(_)
+            | Message::QueryShortChannelIds(_)
+            | Message::ReplyShortChannelIdsEnd(_)
+            | Message::QueryChannelRange(_)
+            | Message::ReplyChannelRange(_)
+            | Message::GossipTimestampFilter(_) => self.gossip_message(step, peer, message),
+            message => self.channel_message(step, peer, message),
+        }
+    }
+
+    fn channel_message(&mut self, step: &mut Step, peer: PublicKey, message: Message) {
+        let Some(channel_id) = message.channel_id() else {
+            return;
+        };
+        if let Some(keys_id) = self.by_channel_id.get(&(peer, channel_id)) {
+            let keys_id = *keys_id;
+            step.work
+                .push_back(Work::Channel(keys_id, ChannelInput::Message(message)));
+            return;
+        }
+        if self.peer_gave_up_opening(step, peer, channel_id, &message) {
+            return;
+        }
+        match message {
+            // BOLT 1: for a channel that does not exist these are ignored.
+            Message::Error(_) | Message::Warning(_) => {}
+            // BOLT 2: who is asked about a channel that it does not know says so, and the peer closes it.
+            _ => {
+                let error = Error::new(channel_id, "unknown channel");
+                self.send(step, peer, Some(channel_id), Message::Error(error));
+            }
+        }
+    }
+
+    /// Sends a message that is ready, if the peer is connected.
+    pub(crate) fn send(
+        &mut self,
+        step: &mut Step,
+        peer: PublicKey,
+        channel: Option<ChannelId>,
+        message: Message,
+    ) {
+        self.send_out(step, peer, channel, OutMessage::Ready(message));
+    }
+
+    pub(crate) fn send_out(
+        &mut self,
+        step: &mut Step,
+        peer: PublicKey,
+        channel: Option<ChannelId>,
+        message: OutMessage,
+    ) {
+        let Some(connection) = self.peers.get(&peer).and_then(|p| p.connection.as_ref()) else {
+            return;
+        };
+        let lane = Lane {
+            peer,
+            epoch: connection.epoch,
+            channel,
+        };
+        step.act(ActionKind::Send { lane, message });
+    }
+
+    /// The peer broke the protocol in a way that ends the connection.
+    pub(crate) fn violation(&mut self, step: &mut Step, peer: PublicKey, how: &str) {
+        self.send(
+            step,
+            peer,
+            None,
+            Message::Warning(Warning::new(ChannelId::ALL, how)),
+        );
+        self.close_connection(step, peer, DisconnectReason::ProtocolViolation(how.into()));
+    }
+
+    fn incompatible(&mut self, step: &mut Step, peer: PublicKey, why: alloc::string::String) {
+        self.send(
+            step,
+            peer,
+            None,
+            Message::Warning(Warning::new(ChannelId::ALL, &why)),
+        );
+        if let Some(entry) = self.peers.get_mut(&peer) {
+            for id in core::mem::take(&mut entry.waiting) {
+                self.reply(step, id, Err(CommandError::Failed(why.clone())));
+            }
+        }
+        self.close_connection(step, peer, DisconnectReason::Incompatible(why));
+    }
+
+    pub(crate) fn close_connection(
+        &mut self,
+        step: &mut Step,
+        peer: PublicKey,
+        reason: DisconnectReason,
+    ) {
+        let Some(connection) = self.peers.get(&peer).and_then(|p| p.connection.as_ref()) else {
+            return;
+        };
+        let epoch = connection.epoch;
+        step.act(ActionKind::Disconnect {
+            peer,
+            epoch,
+            reason,
+        });
+        self.peer_disconnected(step, peer, epoch);
+    }
+
+    /// A user wants a connection.
+    pub(crate) fn connect(
+        &mut self,
+        step: &mut Step,
+        id: CommandId,
+        peer: PublicKey,
+        address: PeerAddress,
+    ) {
+        if peer == self.identity {
+            let error = CommandError::Invalid("that is this node's own key".into());
+            return self.reply(step, id, Err(error));
+        }
+        let entry = self.peers.entry(peer).or_default();
+        if entry.ready().is_some() {
+            return self.reply(step, id, Ok(Reply::Done));
+        }
+        entry.waiting.push(id);
+        entry.addresses.retain(|known| *known != address);
+        entry.addresses.insert(0, address);
+        entry.addresses.truncate(ADDRESSES_MAX);
+        let addresses = entry.addresses.clone();
+        let keep = !self.channels_of(&peer).is_empty();
+        step.act(ActionKind::Connect {
+            peer,
+            addresses,
+            keep,
+        });
+    }
+
+    /// The driver could not connect: the commands that wait for it end.
+    pub(crate) fn connect_failed(&mut self, step: &mut Step, peer: PublicKey, why: &str) {
+        let Some(entry) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        if entry.connection.is_some() {
+            return;
+        }
+        for id in core::mem::take(&mut entry.waiting) {
+            self.reply(step, id, Err(CommandError::Failed(why.into())));
+        }
+        if self.channels_of(&peer).is_empty() {
+            self.peers.remove(&peer);
+        }
+    }
+
+    pub(crate) fn disconnect(
+        &mut self,
+        step: &mut Step,
+        id: CommandId,
+        peer: PublicKey,
+        force: bool,
+    ) {
+        let connected = self
+            .peers
+            .get(&peer)
+            .is_some_and(|p| p.connection.is_some());
+        let reply = if !connected {
+            Err(CommandError::PeerNotConnected(peer))
+        } else if !force && !self.channels_of(&peer).is_empty() {
+            Err(CommandError::Refused(
+                "there are channels with this peer, and they need the connection; use --force to \
+                 disconnect all the same"
+                    .into(),
+            ))
+        } else {
+            Ok(Reply::Done)
+        };
+        if reply.is_ok() {
+            self.close_connection(step, peer, DisconnectReason::Requested);
+        }
+        self.reply(step, id, reply);
+    }
+
+    /// From now on the connection with this peer is kept up: there is a channel with it.
+    pub(crate) fn keep_peer(&mut self, step: &mut Step, peer: PublicKey) {
+        step.scope(Scope::Node);
+        let entry = self.peers.entry(peer).or_default();
+        let addresses = entry.addresses.clone();
+        step.batch
+            .put(peer_key(&peer), encode_addresses(&addresses));
+        step.act(ActionKind::Connect {
+            peer,
+            addresses,
+            keep: true,
+        });
+    }
+
+    /// No channel is left with this peer.
+    pub(crate) fn release_peer(&mut self, step: &mut Step, peer: PublicKey) {
+        if !self.channels_of(&peer).is_empty() {
+            return;
+        }
+        step.batch.delete(peer_key(&peer));
+        step.act(ActionKind::StopConnecting { peer });
+    }
+
+    pub(crate) fn restore_peer(&mut self, key: &[u8], value: &[u8]) -> Result<(), DecodeError> {
+        let peer = PublicKey::from_bytes(key)?;
+        self.peers.entry(peer).or_default().addresses = decode_addresses(value)?;
+        Ok(())
+    }
+}
+
+fn peer_key(peer: &PublicKey) -> RecordKey {
+    RecordKey::new(Space::Peer, peer.serialize())
+}
+
+struct EncodedAddress(PeerAddress);
+
+impl Encode for EncodedAddress {
+    fn encode(&self, out: &mut Vec<u8>) {
+        encode_text(&self.0.0, out);
+    }
+}
+
+impl Decode for EncodedAddress {
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        decode_text(r).map(|text| Self(PeerAddress(text)))
+    }
+}
+
+fn encode_addresses(addresses: &[PeerAddress]) -> Vec<u8> {
+    let mut out = alloc::vec![1u8];
+    let encoded: Vec<EncodedAddress> = addresses.iter().cloned().map(EncodedAddress).collect();
+    encoded.as_slice().encode(&mut out);
+    out
+}
+
+fn decode_addresses(bytes: &[u8]) -> Result<Vec<PeerAddress>, DecodeError> {
+    let mut r = Reader::new(bytes);
+    if u8::decode(&mut r)? != 1 {
+        return Err(DecodeError::InvalidValue("peer record of a newer version"));
+    }
+    let addresses = decode_list::<EncodedAddress>(&mut r)?;
+    r.finish()?;
+    Ok(addresses.into_iter().map(|address| address.0).collect())
+}

@@ -1,0 +1,106 @@
+//! Open questions and what their answers lead to.
+
+use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+
+use fulmen_channel::IncomingHtlc;
+use fulmen_enforce::{BroadcastId, ClaimId};
+use fulmen_signer::SigningRequest;
+use fulmen_tx::ChannelKeysId;
+use fulmen_types::{CommitmentNumber, PaymentHash};
+
+use crate::{
+    command::PayCommand,
+    input::{CommandId, RequestId},
+};
+
+/// What an answer is for.
+#[derive(Debug)]
+pub(crate) enum Pending {
+    /// A part of what a new channel needs.
+    Gather(ChannelKeysId, Part),
+    /// The wallet's funding transaction for a channel.
+    Funding(ChannelKeysId),
+    /// A signature or point for a channel.
+    ChannelSign(ChannelKeysId, Box<SigningRequest>),
+    /// The network's word on a transaction that nothing depends on.
+    Broadcast,
+    /// What the onions of these HTLCs share with us.
+    Onions(ChannelKeysId, Vec<IncomingHtlc>),
+    /// A way for a payment.
+    Route {
+        /// The payment.
+        payment_hash: PaymentHash,
+        /// Its attempt.
+        attempt: u32,
+    },
+    /// Whether a payment with this hash has ended before.
+    PaymentArchive(CommandId, Box<PayCommand>, PaymentHash),
+    /// Our signature of a new invoice.
+    InvoiceSign(CommandId, PaymentHash, Box<fulmen_invoice::UnsignedInvoice>),
+    /// The coins of a claim.
+    Coins(ChannelKeysId, u32),
+    /// The wallet's witnesses for a claim.
+    ClaimSign(ChannelKeysId, ClaimId, u32),
+    /// The network's word on a claim.
+    ClaimBroadcast(ChannelKeysId, BroadcastId),
+    /// What punishes a revoked commitment.
+    RemoteCommitment(ChannelKeysId, CommitmentNumber),
+    /// For the gossip machine; its own number.
+    Gossip(GossipPending),
+    /// An answer that nothing depends on.
+    Ignore,
+}
+
+/// Which part of a new channel's needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Keys,
+    Point(usize),
+    Script,
+}
+
+/// Which question of the gossip machine.
+#[derive(Debug)]
+pub(crate) enum GossipPending {
+    /// The output behind a channel.
+    Utxo(fulmen_types::ShortChannelId),
+    /// Our signature of a message of ours.
+    Sign(Box<fulmen_gossip::Unsigned>),
+}
+
+/// The open questions of this boot.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    boot: u64,
+    next: u64,
+    pending: BTreeMap<u64, Pending>,
+}
+
+impl Requests {
+    pub(crate) const fn new(boot: u64) -> Self {
+        Self {
+            boot,
+            next: 1,
+            pending: BTreeMap::new(),
+        }
+    }
+
+    /// Remembers what an answer is for, and names the question.
+    pub(crate) fn open(&mut self, pending: Pending) -> RequestId {
+        let sequence = self.next;
+        self.next += 1;
+        self.pending.insert(sequence, pending);
+        RequestId {
+            boot: self.boot,
+            sequence,
+        }
+    }
+
+    /// What the answer with this id is for; nothing for another boot's or a second answer.
+    pub(crate) fn close(&mut self, id: RequestId) -> Option<Pending> {
+        if id.boot != self.boot {
+            return None;
+        }
+        self.pending.remove(&id.sequence)
+    }
+}
