@@ -16,13 +16,23 @@ fn both_types_open_and_carry_a_payment_each_way() {
         assert_eq!(pair.a.channel().channel_type(), Some(&channel_type));
         assert_eq!(pair.settled(), Msat::from_sat(700_000));
 
-        pair.add(Who::A, Msat::from_sat(100_000), preimage(1).payment_hash(), b"a1")
-            .unwrap();
+        pair.add(
+            Who::A,
+            Msat::from_sat(100_000),
+            preimage(1).payment_hash(),
+            b"a1",
+        )
+        .unwrap();
         pair.input(Who::A, ChannelInput::Commit).unwrap();
         pair.run();
         assert_eq!(pair.settled(), Msat::from_sat(600_000));
-        pair.add(Who::B, Msat::from_sat(50_000), preimage(2).payment_hash(), b"b1")
-            .unwrap();
+        pair.add(
+            Who::B,
+            Msat::from_sat(50_000),
+            preimage(2).payment_hash(),
+            b"b1",
+        )
+        .unwrap();
         pair.input(Who::B, ChannelInput::Commit).unwrap();
         pair.run();
         assert_eq!(pair.settled(), Msat::from_sat(650_000));
@@ -39,7 +49,8 @@ fn crossing_adds_fulfils_and_failures_settle() {
         let amount = Msat::new(5_000_000 + u64::from(n));
         pair.add(Who::A, amount, preimage(n).payment_hash(), &[b'a', n])
             .unwrap();
-        pair.add(Who::B, amount, unknown_hash(n), &[b'b', n]).unwrap();
+        pair.add(Who::B, amount, unknown_hash(n), &[b'b', n])
+            .unwrap();
     }
     pair.input(Who::A, ChannelInput::Commit).unwrap();
     pair.input(Who::B, ChannelInput::Commit).unwrap();
@@ -67,8 +78,13 @@ fn crossing_adds_fulfils_and_failures_settle() {
 fn many_adds_share_one_signature() {
     let mut pair = Pair::ready();
     for n in 0..30u8 {
-        pair.add(Who::A, Msat::from_sat(2_000), preimage(n).payment_hash(), &[n])
-            .unwrap();
+        pair.add(
+            Who::A,
+            Msat::from_sat(2_000),
+            preimage(n).payment_hash(),
+            &[n],
+        )
+        .unwrap();
     }
     pair.input(Who::A, ChannelInput::Commit).unwrap();
     let before = pair.a.channel().commitment_numbers().unwrap();
@@ -81,8 +97,13 @@ fn many_adds_share_one_signature() {
 fn the_feerate_follows_the_opener() {
     let mut pair = Pair::ready();
     assert_eq!(pair.a.channel().feerate(), Some(FeeratePerKw::new(1_000)));
-    pair.add(Who::B, Msat::from_sat(9_000), preimage(1).payment_hash(), b"b")
-        .unwrap();
+    pair.add(
+        Who::B,
+        Msat::from_sat(9_000),
+        preimage(1).payment_hash(),
+        b"b",
+    )
+    .unwrap();
     pair.input(Who::B, ChannelInput::Commit).unwrap();
     pair.command(Who::A, ChannelInput::UpdateFee(FeeratePerKw::new(1_500)))
         .unwrap();
@@ -100,8 +121,10 @@ fn the_feerate_follows_the_opener() {
 fn two_htlcs_with_the_same_hash_and_amount_are_two() {
     let mut pair = Pair::ready();
     let hash = preimage(1).payment_hash();
-    pair.add(Who::A, Msat::from_sat(10_000), hash, b"one").unwrap();
-    pair.add(Who::A, Msat::from_sat(10_000), hash, b"two").unwrap();
+    pair.add(Who::A, Msat::from_sat(10_000), hash, b"one")
+        .unwrap();
+    pair.add(Who::A, Msat::from_sat(10_000), hash, b"two")
+        .unwrap();
     pair.input(Who::A, ChannelInput::Commit).unwrap();
     pair.run();
     assert_eq!(pair.settled(), Msat::from_sat(680_000));
@@ -121,8 +144,13 @@ fn a_missing_point_delays_the_revocation_and_nothing_else() {
     let mut pair = Pair::ready();
     pair.b.withhold_points = true;
     for n in 0..4u8 {
-        pair.add(Who::A, Msat::from_sat(10_000), preimage(n).payment_hash(), &[n])
-            .unwrap();
+        pair.add(
+            Who::A,
+            Msat::from_sat(10_000),
+            preimage(n).payment_hash(),
+            &[n],
+        )
+        .unwrap();
         pair.input(Who::A, ChannelInput::Commit).unwrap();
         pair.run();
     }

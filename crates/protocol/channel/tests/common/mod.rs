@@ -5,21 +5,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bitcoin::{
     Amount, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, WPubkeyHash, Witness,
-    absolute::LockTime,
-    constants::ChainHash,
-    hashes::Hash,
-    secp256k1::PublicKey,
+    absolute::LockTime, constants::ChainHash, hashes::Hash, secp256k1::PublicKey,
     transaction::Version,
 };
 use fulmen_channel::{
     AcceptRequest, AddHtlc, Channel, ChannelConfig, ChannelContext, ChannelError, ChannelInput,
-    ChannelOutput, Feerates, HtlcFailure, HtlcResolution, OpenRequest, OurKeys, UpfrontShutdown,
+    ChannelOutput, HtlcFailure, HtlcResolution, OpenRequest, OurKeys, UpfrontShutdown,
 };
 use fulmen_signer::{KeysManager, Signer, SigningAnswer, SigningRequest};
 use fulmen_tx::{ChannelKeysId, Secp};
 use fulmen_types::{
-    BlockHeight, ChannelId, CltvExpiry, CommitmentNumber, Feature, FeeratePerKw, Features, HtlcId,
-    Msat, PaymentHash, PaymentPreimage, ShortChannelId, Timestamp,
+    BlockHeight, ChannelId, CltvExpiry, CommitmentNumber, Feature, Features, FeeratePerKw,
+    Feerates, HtlcId, Msat, PaymentHash, PaymentPreimage, ShortChannelId, Timestamp,
     record::{RecordKey, Space, WriteBatch},
 };
 use fulmen_wire::Message;
@@ -208,7 +205,11 @@ impl End {
             channel.handle(&ctx, input, &mut batch)
         };
         if result.is_err() {
-            assert_eq!(channel.records(), before, "a refused command changes nothing");
+            assert_eq!(
+                channel.records(),
+                before,
+                "a refused command changes nothing"
+            );
             assert!(batch.is_empty());
         }
         self.channel = Some(channel);
@@ -252,7 +253,11 @@ impl End {
             .filter(|(key, _)| key.space != Space::RemoteCommitment)
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
-        assert!(stored == expected, "{}: the store is out of step", self.name);
+        assert!(
+            stored == expected,
+            "{}: the store is out of step",
+            self.name
+        );
         if let Some(restored) = self.restored() {
             assert_eq!(restored.records(), self.channel().records());
         }
@@ -328,7 +333,8 @@ impl End {
                     assert!(self.preimages.contains_key(&link), "preimage first");
                     let old = self.outcomes.insert(link.clone(), Outcome::Settled);
                     assert_eq!(old, None, "an HTLC ends once");
-                    self.events.push(ChannelOutput::OutgoingSettled { id, link });
+                    self.events
+                        .push(ChannelOutput::OutgoingSettled { id, link });
                 }
                 other => self.events.push(other),
             }
@@ -447,8 +453,16 @@ impl Pair {
         self.run();
         self.confirm(6);
         self.run();
-        assert!(self.a.channel().is_usable(), "{}", self.a.channel().describe());
-        assert!(self.b.channel().is_usable(), "{}", self.b.channel().describe());
+        assert!(
+            self.a.channel().is_usable(),
+            "{}",
+            self.a.channel().describe()
+        );
+        assert!(
+            self.b.channel().is_usable(),
+            "{}",
+            self.b.channel().describe()
+        );
     }
 
     /// `open_channel` and `accept_channel`.
