@@ -288,7 +288,8 @@ impl Node {
     }
 
     fn restore_resolutions(&mut self, records: &Records) -> Result<(), DecodeError> {
-        let mut by_channel: BTreeMap<[u8; 32], Vec<(&[u8], &[u8])>> = BTreeMap::new();
+        type KeyAndValue<'a> = (&'a [u8], &'a [u8]);
+        let mut by_channel: BTreeMap<[u8; 32], Vec<KeyAndValue<'_>>> = BTreeMap::new();
         for (key, value) in records
             .iter()
             .filter(|(key, _)| key.space == Space::Resolution)
