@@ -1,1 +1,4 @@
-//! x
+//! The Lightning daemon: a library with a thin binary.
+
+mod edge;
+mod wallet;

@@ -1,0 +1,320 @@
+//! What the lists and questions show.
+
+use serde::{Deserialize, Serialize};
+
+/// How the chain source is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum ChainState {
+    /// It has not answered yet.
+    Starting,
+    /// It answers.
+    Up {
+        /// Whether all its blocks have been looked at.
+        synced: bool,
+    },
+    /// It does not answer; it is asked again and again.
+    Down {
+        /// For how long, in seconds.
+        since_secs: u64,
+        /// How often it was asked.
+        attempts: u32,
+        /// Why, and what to do.
+        error: String,
+    },
+}
+
+/// Feerates in use, in satoshi per 1000 weight units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeeratesInfo {
+    /// Within a day.
+    pub background_sat_per_kw: u32,
+    /// Within six blocks.
+    pub normal_sat_per_kw: u32,
+    /// Within two blocks.
+    pub urgent_sat_per_kw: u32,
+}
+
+/// Who the node is and how it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeInfo {
+    /// Its key.
+    pub node_id: String,
+    /// Its name.
+    pub alias: String,
+    /// Its network: `regtest`, `signet`, `testnet4` or `mainnet`.
+    pub network: String,
+    /// The software's version.
+    pub version: String,
+    /// Where peers can connect: `host:port`.
+    pub listen: String,
+    /// `node_id@host:port`, to give to others on the same machine.
+    pub uri: String,
+    /// The node's last block.
+    pub block_height: u32,
+    /// Its hash.
+    pub block_hash: String,
+    /// The wallet's last block.
+    pub wallet_height: u32,
+    /// The chain source.
+    pub chain: ChainState,
+    /// Feerates in use, once they are known.
+    pub feerates: Option<FeeratesInfo>,
+    /// Connected peers.
+    pub peers: usize,
+    /// Channels that wait for their funding to confirm.
+    pub channels_pending: usize,
+    /// Channels that can be used now.
+    pub channels_usable: usize,
+    /// Channels that are open, but whose peer is away.
+    pub channels_inactive: usize,
+    /// Channels that are being closed.
+    pub channels_closing: usize,
+    /// Nodes in the graph of the network.
+    pub graph_nodes: usize,
+    /// Channels in the graph of the network.
+    pub graph_channels: usize,
+    /// HTLCs in flight over all channels.
+    pub htlcs_in_flight: usize,
+    /// The number of the last event.
+    pub last_event: u64,
+    /// Whether the node only watches the chain, because its store has failed.
+    pub enforce_only: bool,
+    /// How long the daemon runs, in seconds.
+    pub uptime_secs: u64,
+}
+
+/// A peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerInfo {
+    /// Its key.
+    pub node_id: String,
+    /// Where it can be reached, if known.
+    pub address: Option<String>,
+    /// Whether it is connected.
+    pub connected: bool,
+    /// Whether it connected to us.
+    pub inbound: bool,
+    /// Its features, in hex.
+    pub features: String,
+    /// Channels with it.
+    pub channels: usize,
+}
+
+/// Peers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerList {
+    /// One by one.
+    pub peers: Vec<PeerInfo>,
+}
+
+/// A channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelInfo {
+    /// Its id.
+    pub channel_id: String,
+    /// Its short id, once it is confirmed.
+    pub short_channel_id: Option<String>,
+    /// With whom.
+    pub peer: String,
+    /// Whether the peer is connected.
+    pub connected: bool,
+    /// How far it is: `opening`, `pending`, `open`, `shutdown`, `negotiating`, `closing`, ...
+    pub state: String,
+    /// Whether payments can use it now.
+    pub usable: bool,
+    /// Whether we opened it.
+    pub opener: bool,
+    /// Whether it is announced to the network.
+    pub public: bool,
+    /// `anchors` or `static_remotekey`.
+    pub channel_type: String,
+    /// The funding output, `txid:index`, once it is known.
+    pub funding: Option<String>,
+    /// Its value.
+    pub capacity_sat: u64,
+    /// What is ours.
+    pub local_msat: u64,
+    /// What is the peer's.
+    pub remote_msat: u64,
+    /// What we can send now, the reserve and fees put aside.
+    pub spendable_msat: u64,
+    /// What we can receive now.
+    pub receivable_msat: u64,
+    /// HTLCs in flight.
+    pub htlcs: usize,
+    /// The commitments' feerate.
+    pub feerate_sat_per_kw: u32,
+    /// Why it is being closed, and what is still to come.
+    pub closing: Option<String>,
+}
+
+/// Channels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelList {
+    /// One by one.
+    pub channels: Vec<ChannelInfo>,
+}
+
+/// How far an invoice is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InvoiceState {
+    /// It can be paid.
+    Open,
+    /// It was paid.
+    Paid,
+    /// Its time is over.
+    Expired,
+    /// It was withdrawn.
+    Cancelled,
+}
+
+/// An invoice of ours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InvoiceInfo {
+    /// Its payment hash.
+    pub payment_hash: String,
+    /// What it asks for, if it says so.
+    pub amount_msat: Option<u64>,
+    /// What it is for.
+    pub description: String,
+    /// How far it is.
+    pub state: InvoiceState,
+    /// What arrived.
+    pub received_msat: Option<u64>,
+    /// When it was made, in milliseconds since 1970.
+    pub created_at_millis: u64,
+    /// Until when it can be paid, in milliseconds since 1970.
+    pub expires_at_millis: u64,
+    /// When it was paid, in milliseconds since 1970.
+    pub paid_at_millis: Option<u64>,
+    /// Its text.
+    pub bolt11: String,
+}
+
+/// Invoices.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InvoiceList {
+    /// One by one.
+    pub invoices: Vec<InvoiceInfo>,
+}
+
+/// How far a payment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PaymentState {
+    /// It is on its way.
+    Pending,
+    /// The payee has it.
+    Succeeded,
+    /// It was given up; nothing was paid.
+    Failed,
+}
+
+/// A payment of ours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaymentInfo {
+    /// Its hash.
+    pub payment_hash: String,
+    /// How far it is.
+    pub state: PaymentState,
+    /// What the payee gets.
+    pub amount_msat: u64,
+    /// What it cost beyond the amount, once it has succeeded.
+    pub fee_msat: Option<u64>,
+    /// The proof, once it has succeeded.
+    pub preimage: Option<String>,
+    /// Why it failed, for programs: `no_route`, `rejected`, `gave_up` or `abandoned`.
+    pub failure_reason: Option<String>,
+    /// Why it failed, and what to do.
+    pub failure: Option<String>,
+    /// How many HTLCs were sent.
+    pub attempts: u32,
+    /// The payee.
+    pub payee: String,
+    /// When it was begun, in milliseconds since 1970.
+    pub created_at_millis: u64,
+    /// When it ended, in milliseconds since 1970.
+    pub ended_at_millis: Option<u64>,
+}
+
+/// Payments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaymentList {
+    /// One by one.
+    pub payments: Vec<PaymentInfo>,
+}
+
+/// An output of a closed channel that is not back in the wallet yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SweepInfo {
+    /// The channel.
+    pub channel_id: String,
+    /// What it is.
+    pub what: String,
+    /// Its value.
+    pub amount_sat: u64,
+    /// From which block on it can be claimed, where that is known.
+    pub at_height: Option<u32>,
+}
+
+/// What there is and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BalanceInfo {
+    /// On chain and confirmed, what is put aside included.
+    pub onchain_confirmed_sat: u64,
+    /// On chain and not confirmed yet.
+    pub onchain_unconfirmed_sat: u64,
+    /// On chain, put aside for fundings and fees that are on their way (part of the two above).
+    pub onchain_leased_sat: u64,
+    /// Kept on chain for the fees of closing channels (part of the confirmed).
+    pub reserve_sat: u64,
+    /// Ours in open channels.
+    pub channels_local_msat: u64,
+    /// The peers' in open channels.
+    pub channels_remote_msat: u64,
+    /// What we can send now.
+    pub spendable_msat: u64,
+    /// What we can receive now.
+    pub receivable_msat: u64,
+    /// In HTLCs on their way.
+    pub htlcs_msat: u64,
+    /// Of channels that are being closed, not back in the wallet yet.
+    pub sweeping_sat: u64,
+    /// The same one by one.
+    pub sweeps: Vec<SweepInfo>,
+}
+
+/// What an invoice says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecodedInvoice {
+    /// Its network's prefix: `bc`, `tb`, `tbs` or `bcrt`.
+    pub currency: String,
+    /// The payee.
+    pub payee: String,
+    /// The payment hash.
+    pub payment_hash: String,
+    /// What it asks for, if it says so.
+    pub amount_msat: Option<u64>,
+    /// What it is for; for a hash of a description its hex.
+    pub description: Option<String>,
+    /// The hash of the description, where the invoice has that instead.
+    pub description_hash: Option<String>,
+    /// When it was made, in seconds since 1970.
+    pub created_at_secs: u64,
+    /// How long it can be paid, in seconds.
+    pub expiry_secs: u64,
+    /// Whether its time is over.
+    pub expired: bool,
+    /// Blocks that the last HTLC must have.
+    pub min_final_cltv_expiry_delta: u32,
+    /// Private ways to the payee.
+    pub route_hints: usize,
+    /// Addresses to pay to on chain instead.
+    pub fallbacks: Vec<String>,
+    /// Its features, in hex.
+    pub features: String,
+    /// Whether the payment may be split.
+    pub multi_part: bool,
+}
