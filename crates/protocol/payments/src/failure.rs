@@ -8,10 +8,7 @@ use fulmen_onion::{FailureMessage, FailureSource, NODE, PERM, ReturnPacket, sphi
 use fulmen_router::AvoidList;
 use fulmen_types::{Msat, NodeId, Timestamp};
 
-use crate::{
-    OutgoingFailure,
-    send::{Attempt, FOREVER},
-};
+use crate::{OutgoingFailure, payment::Attempt, send::FOREVER};
 
 /// How long a temporary failure is remembered at first; it doubles with each attempt.
 const BACKOFF_MILLIS: u64 = 1_000;

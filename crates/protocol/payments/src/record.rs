@@ -7,8 +7,8 @@ use fulmen_router::{HintHop, RouteHop};
 use fulmen_types::codec::{BigSize, Decode, DecodeError, Encode, Reader, decode_list};
 
 use crate::{
+    payment::{Attempt, FailureReason, PayRequest, Payment, PaymentStatus},
     receive::decode_text,
-    send::{Attempt, FailureReason, PayRequest, Payment, PaymentStatus},
 };
 
 const VERSION: u8 = 1;

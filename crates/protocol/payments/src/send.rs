@@ -1,4 +1,4 @@
-//! Outgoing of ours: one path at a time, over and over until one carries it through or the limits are
+//! Payments of ours: one path at a time, over and over until one carries it through or the limits are
 //! reached.
 //!
 //! A payment is known by its hash and asked for once: asking again gives the same payment. Its record is
@@ -11,20 +11,11 @@ use alloc::{
     string::{String, ToString},
     vec::Vec,
 };
-use core::fmt;
-
 use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey, Signing};
-use fulmen_gossip::NetworkGraph;
-use fulmen_onion::{
-    ForwardPayload, HopPayload, PaymentData, PaymentPacket, ReceivePayload, build_payment_onion,
-};
-use fulmen_router::{
-    AvoidList, FINAL_PAYLOAD_LEN, FirstHop, HintHop, NoRoute, Route, RouteHop, RouteRequest,
-    find_route,
-};
+use fulmen_onion::{ForwardPayload, HopPayload, PaymentData, ReceivePayload, build_payment_onion};
+use fulmen_router::{AvoidList, FINAL_PAYLOAD_LEN, NoRoute, Route};
 use fulmen_types::{
-    BlockHeight, CltvExpiry, Msat, NodeId, PaymentHash, PaymentPreimage, PaymentSecret,
-    ShortChannelId, Timestamp,
+    BlockHeight, Msat, NodeId, PaymentHash, PaymentPreimage, Timestamp,
     codec::DecodeError,
     record::{RecordKey, Space, WriteBatch},
 };
@@ -32,247 +23,16 @@ use fulmen_types::{
 use crate::{
     HtlcLink, KeyStream, OutgoingFailure,
     failure::{self, Verdict},
+    payment::{
+        Attempt, FINAL_CLTV_OFFSET, FailureReason, NewHtlc, PayError, PayRequest, Payment,
+        PaymentOutput, PaymentStatus, Refusal, RouteQuestion,
+    },
 };
 
-/// Blocks added to what the payee asks for, in case one is mined while the payment is on its way.
-pub const FINAL_CLTV_OFFSET: u32 = 3;
-/// How often a payment is tried by default.
-pub const DEFAULT_MAX_ATTEMPTS: u32 = 100;
-/// How long a payment is tried by default.
-pub const DEFAULT_RETRY_MILLIS: u64 = 60_000;
 /// A payment that waits for a free slot looks again after this time even if none was reported.
 const SLOT_RETRY_MILLIS: u64 = 1_000;
 /// How many waiting payments are tried again in one tick.
 const RETRIES_PER_TICK: usize = 64;
-
-/// What to pay: from an invoice, with the limits of who pays.
-#[derive(Clone, PartialEq, Eq)]
-pub struct PayRequest {
-    /// The invoice's hash, and the payment's name.
-    pub payment_hash: PaymentHash,
-    /// The invoice's `s`.
-    pub payment_secret: PaymentSecret,
-    /// The invoice's `m`, given to the payee as it is.
-    pub payment_metadata: Option<Vec<u8>>,
-    /// Who is paid.
-    pub payee: PublicKey,
-    /// The invoice's amount, or the one chosen for an invoice without.
-    pub amount: Msat,
-    /// The invoice's `r`.
-    pub hints: Vec<Vec<HintHop>>,
-    /// The invoice's `c`.
-    pub min_final_cltv_expiry_delta: u32,
-    /// The most that forwarding may cost.
-    pub max_fee: Msat,
-    /// The farthest expiry from the tip.
-    pub max_total_cltv: u32,
-    /// The most HTLCs to try.
-    pub max_attempts: u32,
-    /// When to stop trying: never after the invoice expires.
-    pub retry_until: Timestamp,
-    /// The invoice's text, kept for the user.
-    pub invoice: String,
-}
-
-impl fmt::Debug for PayRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PayRequest")
-            .field("payment_hash", &self.payment_hash)
-            .field("payee", &self.payee)
-            .field("amount", &self.amount)
-            .field("max_fee", &self.max_fee)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Why a payment was not begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PayError {
-    /// Nothing, or more than all money.
-    Amount,
-    /// The time to try is over: most likely the invoice has expired.
-    TooLate,
-    /// A payment with this hash is on its way with another amount or payee.
-    Different,
-}
-
-impl fmt::Display for PayError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Amount => "say an amount above zero and at most 21 million bitcoin",
-            Self::TooLate => "the invoice has expired: ask the payee for a new one",
-            Self::Different => {
-                "a payment with this hash exists with another amount or payee: it is not changed"
-            }
-        })
-    }
-}
-
-impl core::error::Error for PayError {}
-
-/// How far a payment is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PaymentStatus {
-    /// It is being tried.
-    Pending,
-    /// The payee has it.
-    Succeeded {
-        /// The proof.
-        preimage: PaymentPreimage,
-        /// What it cost beyond the amount.
-        fee: Msat,
-        /// When.
-        at: Timestamp,
-    },
-    /// It was given up; nothing was paid.
-    Failed {
-        /// Why, for programs.
-        reason: FailureReason,
-        /// Why, for people.
-        detail: String,
-        /// When.
-        at: Timestamp,
-    },
-}
-
-/// Why a payment failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FailureReason {
-    /// No path within the limits.
-    NoRoute,
-    /// The payee refused it.
-    Rejected,
-    /// The time or the attempts are used up.
-    GaveUp,
-    /// The user stopped it.
-    Abandoned,
-}
-
-/// An HTLC of a payment on its way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
-    /// Counted from 1.
-    pub number: u32,
-    /// Its path.
-    pub hops: Vec<RouteHop>,
-    /// The key of its onion: reads failures.
-    pub(crate) session_key: SecretKey,
-}
-
-/// A payment of ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Payment {
-    /// What was asked for.
-    pub request: PayRequest,
-    /// When.
-    pub created_at: Timestamp,
-    /// How many HTLCs were sent.
-    pub attempts: u32,
-    /// How far it is.
-    pub status: PaymentStatus,
-    /// The HTLC that is on its way.
-    pub attempt: Option<Attempt>,
-    /// What the last attempt failed with, for people.
-    pub last_failure: String,
-}
-
-impl Payment {
-    /// The record, as [`Payment::from_record`] reads it.
-    pub fn to_record(&self) -> Vec<u8> {
-        crate::record::encode(self)
-    }
-
-    /// Reads a record of [`Space::Payment`].
-    pub fn from_record(value: &[u8]) -> Result<Self, DecodeError> {
-        crate::record::decode(value)
-    }
-}
-
-/// A question to the router.
-#[derive(Clone, Debug)]
-pub struct RouteQuestion {
-    /// For which payment.
-    pub payment_hash: PaymentHash,
-    /// For which of its attempts.
-    pub attempt: u32,
-    /// Who is paid.
-    pub payee: NodeId,
-    /// How much.
-    pub amount: Msat,
-    /// Private ways to the payee.
-    pub hints: Vec<Vec<HintHop>>,
-    /// Blocks for the payee.
-    pub final_cltv: u32,
-    /// The limit of fees.
-    pub max_fee: Msat,
-    /// The limit of blocks.
-    pub max_total_cltv: u32,
-    /// The length of the payee's payload.
-    pub final_payload_len: u16,
-    /// What failed before.
-    pub avoid: AvoidList,
-}
-
-impl RouteQuestion {
-    /// Answers the question by this project's router.
-    pub fn answer(
-        &self,
-        graph: &NetworkGraph,
-        payer: NodeId,
-        first_hops: &[FirstHop],
-        now: Timestamp,
-    ) -> Result<Route, NoRoute> {
-        let request = RouteRequest {
-            hints: &self.hints,
-            max_fee: self.max_fee,
-            max_total_cltv: self.max_total_cltv,
-            final_payload_len: self.final_payload_len,
-            avoid: &[&self.avoid],
-            now,
-            ..RouteRequest::new(payer, first_hops, self.payee, self.amount, self.final_cltv)
-        };
-        find_route(graph, &request)
-    }
-}
-
-/// An HTLC to be added to a channel of ours, in this very step.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewHtlc {
-    /// For the channel's record; names the HTLC in all later inputs.
-    pub link: HtlcLink,
-    /// The channel, as the first hops named it.
-    pub short_channel_id: ShortChannelId,
-    /// What it is worth.
-    pub amount: Msat,
-    /// Its hash.
-    pub payment_hash: PaymentHash,
-    /// When it times out.
-    pub cltv_expiry: CltvExpiry,
-    /// The onion.
-    pub onion: Box<PaymentPacket>,
-}
-
-/// What payments ask of the node.
-#[derive(Clone, Debug)]
-pub enum PaymentOutput {
-    /// Find a route; answer by [`Outgoing::route_answered`].
-    FindRoute(Box<RouteQuestion>),
-    /// Add an HTLC in this step; answer by [`Outgoing::htlc_refused`] if the channel does not take it.
-    AddHtlc(NewHtlc),
-    /// The payment has ended: an event for the user. Its record is in the batch.
-    Done(PaymentHash),
-}
-
-/// Why a channel did not take an HTLC of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// All slots are taken: wait for one.
-    TooManyHtlcs,
-    /// The balance does not suffice now, or a limit of value in flight is reached.
-    InsufficientBalance,
-    /// The channel can't be used now, or not at all.
-    Unusable,
-}
 
 #[derive(Clone, Debug)]
 struct Entry {
