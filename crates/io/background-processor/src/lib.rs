@@ -1,1 +1,5 @@
-//! The driver: group commit, release of actions, ports.
+//! The driver of a node.
+mod lanes;
+mod release;
+pub use lanes::{SigningJob, SigningResult};
+pub use release::{Released, Releaser, RunAhead};
