@@ -18,7 +18,7 @@ use fulmen_payments::{
 use fulmen_signer::{SigningAnswer, SigningRequest};
 use fulmen_tx::ChannelKeysId;
 use fulmen_types::{
-    Msat, PaymentPreimage,
+    Msat, PaymentHash, PaymentPreimage,
     codec::{Decode, DecodeError, Encode, Reader},
     record::{RecordKey, Space},
 };
@@ -33,6 +33,9 @@ use crate::{
     step::Step,
     work::Work,
 };
+
+/// How long an invoice that expired unpaid stays in memory.
+const EXPIRED_KEPT_MILLIS: u64 = 24 * 60 * 60 * 1_000;
 
 /// What an HTLC of ours carries in its record: where it came from, and for a forward what the way back
 /// needs.

@@ -148,6 +148,7 @@ impl Node {
         for keys_id in ids {
             self.resolution_input(step, keys_id, EnforceInput::BestTip);
         }
+        self.archive_expired_invoices(step);
         self.slot_is_free(step);
     }
 

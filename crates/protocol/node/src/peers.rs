@@ -434,8 +434,10 @@ impl Node {
         step.batch.delete(peer_key(&peer));
         step.act(ActionKind::StopConnecting { peer });
         // Strangers who come, open nothing and go must leave nothing behind.
-        let is_gone =
-            self.peers.get(&peer).is_some_and(|p| p.connection.is_none() && p.waiting.is_empty());
+        let is_gone = self
+            .peers
+            .get(&peer)
+            .is_some_and(|p| p.connection.is_none() && p.waiting.is_empty());
         if is_gone {
             self.peers.remove(&peer);
         }
