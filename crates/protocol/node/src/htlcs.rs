@@ -494,17 +494,35 @@ impl Node {
                     amount,
                 },
             );
-            // A paid invoice leaves memory: start-up must not grow with the payments ever made.
-            if let Some(invoice) = self.invoices.get(&payment_hash) {
-                let value = invoice.to_bytes();
-                step.batch
-                    .delete(RecordKey::new(Space::Invoice, *payment_hash.as_bytes()));
-                step.batch.put(
-                    RecordKey::new(Space::InvoiceArchive, *payment_hash.as_bytes()),
-                    value,
-                );
-            }
-            self.invoices.forget(&payment_hash, step.now);
+            self.archive_invoice(step, payment_hash);
+        }
+    }
+
+    /// Invoices that can't be paid any more leave memory: start-up must not grow with the payments ever
+    /// made.
+    fn archive_invoice(&mut self, step: &mut Step, payment_hash: PaymentHash) {
+        let Some(invoice) = self.invoices.get(&payment_hash) else {
+            return;
+        };
+        let (value, key) = (invoice.to_bytes(), *payment_hash.as_bytes());
+        self.invoices.forget(&payment_hash, step.now);
+        if self.invoices.get(&payment_hash).is_none() {
+            step.batch.delete(RecordKey::new(Space::Invoice, key));
+            step.batch
+                .put(RecordKey::new(Space::InvoiceArchive, key), value);
+        }
+    }
+
+    /// Looked at once a block: invoices that expired a day ago.
+    pub(crate) fn archive_expired_invoices(&mut self, step: &mut Step) {
+        let old: Vec<PaymentHash> = self
+            .invoices
+            .iter()
+            .filter(|i| step.now.millis_since(i.expires_at) > EXPIRED_KEPT_MILLIS)
+            .map(fulmen_payments::Invoice::payment_hash)
+            .collect();
+        for payment_hash in old {
+            self.archive_invoice(step, payment_hash);
         }
     }
 }
