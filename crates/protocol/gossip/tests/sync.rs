@@ -370,12 +370,22 @@ fn a_late_node_catches_up_by_queries_and_by_its_cache() {
     assert_eq!(&messages, net.nodes[&5].messages());
     let cached = NetworkGraph::from_bytes(&graph.to_bytes()).unwrap();
     net.nodes
-        .insert(5, Gossip::with_cache(config, cached, messages));
+        .insert(5, Gossip::with_cache(config.clone(), cached, messages));
     let asked = net.sent(5, 4, "query_short_channel_ids");
     net.connect(5, 4);
     net.pass(5_000);
     assert_eq!(net.sent(5, 4, "query_short_channel_ids"), asked);
     assert_eq!(net.graph(5).to_bytes(), graph.to_bytes());
+
+    // What was spent while the node was off is noticed, and forgotten in time.
+    net.outputs.remove(&scid(101));
+    let cached = NetworkGraph::from_bytes(&graph.to_bytes()).unwrap();
+    net.nodes
+        .insert(5, Gossip::with_cache(config, cached, SignedMessages::new()));
+    net.input(5, GossipInput::Tip(BlockHeight::new(300)));
+    net.pass(3_000);
+    let spent: Vec<_> = net.graph(5).channels().map(|c| c.spent_at).collect();
+    assert_eq!(spent, [None, Some(300), None]);
 }
 
 #[test]

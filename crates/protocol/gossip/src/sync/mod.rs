@@ -11,7 +11,7 @@ mod relay;
 
 use alloc::{
     boxed::Box,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     vec::Vec,
 };
@@ -43,6 +43,9 @@ const PRUNE_MILLIS: u64 = 3_600_000;
 /// Between two looks for what was missed; sooner when something is known to have been dropped.
 const RESYNC_MILLIS: u64 = 3_600_000;
 const RESYNC_SOON_MILLIS: u64 = 15_000;
+/// How many channels from the cache are asked for at a time, and how often.
+const RECHECK_PORTION: usize = 100;
+const RECHECK_MILLIS: u64 = 1_000;
 /// How many refused channels are remembered, so that they are not asked for again and again.
 const MAX_REFUSED: usize = 20_000;
 
@@ -231,6 +234,11 @@ pub struct Gossip {
     pending: BTreeMap<ShortChannelId, PendingChannel>,
     /// How many pending channels a node has: its announcement is worth keeping.
     pending_nodes: BTreeMap<NodeId, (u32, Option<Box<NodeAnnouncement>>)>,
+    /// Channels from the cache: the chain is asked again whether they are still there, and their outputs
+    /// are watched from then on.
+    recheck: VecDeque<ShortChannelId>,
+    rechecking: BTreeSet<ShortChannelId>,
+    next_recheck: Timestamp,
     /// Channels that the chain refused.
     refused: BTreeSet<ShortChannelId>,
     own: BTreeMap<ShortChannelId, OwnState>,
@@ -257,7 +265,15 @@ impl Gossip {
     /// A machine that goes on from cached files. A graph of another chain is dropped.
     pub fn with_cache(config: GossipConfig, graph: NetworkGraph, messages: SignedMessages) -> Self {
         if graph.chain_hash() == config.chain_hash {
-            Self::with(config, GraphWriter::from_graph(graph), messages)
+            let mut gossip = Self::with(config, GraphWriter::from_graph(graph), messages);
+            if gossip.config.utxo_check == UtxoCheck::Ask {
+                let all = ShortChannelId::from_u64(u64::MAX);
+                gossip.recheck = gossip
+                    .graph
+                    .channels_between(ShortChannelId::from_u64(0), all)
+                    .collect();
+            }
+            gossip
         } else {
             Self::new(config)
         }
@@ -272,6 +288,9 @@ impl Gossip {
             peers: BTreeMap::new(),
             pending: BTreeMap::new(),
             pending_nodes: BTreeMap::new(),
+            recheck: VecDeque::new(),
+            rechecking: BTreeSet::new(),
+            next_recheck: Timestamp::new(0),
             refused: BTreeSet::new(),
             own: BTreeMap::new(),
             own_node: OwnNode::default(),
@@ -360,6 +379,9 @@ impl Gossip {
         if !self.outgoing.is_empty() {
             wake = wake.min(self.next_flush);
         }
+        if !self.recheck.is_empty() {
+            wake = wake.min(self.next_recheck);
+        }
         self.peers
             .values()
             .filter_map(Peer::next_wake)
@@ -388,6 +410,7 @@ impl Gossip {
                 self.start_sync(now, peer, out);
             }
         }
+        self.recheck_cached(now, out);
         self.serve_peers(now, out);
         self.drive_queries(now, out);
     }

@@ -96,13 +96,13 @@ impl Gossip {
         let Some(state) = self.own.get_mut(&id) else {
             return;
         };
-        state.away_since = None;
+        let was_away = state.away_since.take().is_some();
         let peer = state.channel.peer;
         let last = state.last.clone();
         self.refresh_own_channel(now, id, out);
         let is_asked = self.own.get(&id).is_some_and(|state| state.asked.is_some());
         // BOLT 7: the peer is told the parameters of a channel that is not announced.
-        if let (Some(last), false) = (last, is_asked)
+        if let (Some(last), true, false) = (last, was_away, is_asked)
             && last.dont_forward()
         {
             out.push(GossipOutput::Send {

@@ -3,10 +3,13 @@
 use alloc::{boxed::Box, vec::Vec};
 
 use bitcoin::Amount;
-use fulmen_types::{NodeId, ShortChannelId, Timestamp, codec::Encode};
+use fulmen_types::{BlockHeight, NodeId, ShortChannelId, Timestamp, codec::Encode};
 use fulmen_wire::{ChannelAnnouncement, ChannelUpdate, Message, NetAddress, NodeAnnouncement};
 
-use super::{FUTURE_SECS, Gossip, GossipOutput, MAX_REFUSED, STALE_SECS, UtxoAnswer, UtxoCheck};
+use super::{
+    FUTURE_SECS, Gossip, GossipOutput, MAX_REFUSED, RECHECK_MILLIS, RECHECK_PORTION, STALE_SECS,
+    UtxoAnswer, UtxoCheck,
+};
 use crate::{
     Direction, NewChannel, NewNodeDetails, Policy, funding_script, messages::MessageKey,
     verify_channel_announcement, verify_channel_update, verify_node_announcement,
@@ -132,6 +135,9 @@ impl Gossip {
         out: &mut Vec<GossipOutput>,
     ) {
         let Some(pending) = self.pending.remove(&scid) else {
+            if self.rechecking.remove(&scid) {
+                self.rechecked(scid, answer, out);
+            }
             return;
         };
         if let Some(state) = pending.from.and_then(|peer| self.peers.get_mut(&peer)) {
@@ -174,6 +180,47 @@ impl Gossip {
             UtxoAnswer::Unavailable => self.resync_soon(now),
         }
         self.drive_queries(now, out);
+    }
+
+    /// Asks the chain about some more channels from the cache.
+    pub(super) fn recheck_cached(&mut self, now: Timestamp, out: &mut Vec<GossipOutput>) {
+        if now < self.next_recheck || self.recheck.is_empty() {
+            return;
+        }
+        self.next_recheck = now.plus_millis(RECHECK_MILLIS);
+        // Without a tip nobody could say since when a spent one is spent.
+        if self.tip == BlockHeight::new(0) {
+            return;
+        }
+        for _ in 0..RECHECK_PORTION.min(self.recheck.len()) {
+            let Some(scid) = self.recheck.pop_front() else {
+                return;
+            };
+            if self.graph.has_channel(scid) && self.rechecking.insert(scid) {
+                out.push(GossipOutput::AskUtxo(scid));
+            }
+        }
+    }
+
+    fn rechecked(&mut self, scid: ShortChannelId, answer: UtxoAnswer, out: &mut Vec<GossipOutput>) {
+        match answer {
+            UtxoAnswer::Unspent { output, outpoint } => out.push(GossipOutput::WatchFunding {
+                short_channel_id: scid,
+                outpoint,
+                script_pubkey: output.script_pubkey,
+            }),
+            // Spent while we were away, nobody knows when: the 72 blocks begin now.
+            UtxoAnswer::SpentOrUnknown => {
+                let is_noted = self
+                    .graph
+                    .channel(scid)
+                    .is_none_or(|channel| channel.spent_at.is_some());
+                if !is_noted {
+                    let _ = self.graph.set_spent(scid, Some(self.tip.to_u32().max(1)));
+                }
+            }
+            UtxoAnswer::Unavailable => self.recheck.push_back(scid),
+        }
     }
 
     fn refuse(&mut self, scid: ShortChannelId) {
