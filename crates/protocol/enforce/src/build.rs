@@ -55,6 +55,8 @@ pub(crate) struct Shortfall {
     pub(crate) missing: Amount,
 }
 
+/// More than any transaction can weigh.
+const WITNESSES_MAX_WEIGHT: u64 = 4_000_000;
 const SEQUENCE_COIN: Sequence = Sequence::ENABLE_RBF_NO_LOCKTIME;
 
 impl Draft<'_> {
@@ -172,8 +174,12 @@ impl Draft<'_> {
 
     fn weight_with(&self, outputs: usize) -> u64 {
         let inputs = self.sources.len() + self.coins.len();
-        let witnesses: u64 = self.sources.iter().map(|s| s.witness_weight).sum::<u64>()
-            + self.coins.iter().map(|c| c.witness_weight).sum::<u64>();
+        let sources = self.sources.iter().map(|s| s.witness_weight);
+        let coins = self.coins.iter().map(|c| c.witness_weight);
+        let witnesses = sources
+            .chain(coins)
+            .fold(0u64, |sum, w| sum.saturating_add(w))
+            .min(WITNESSES_MAX_WEIGHT);
         let counts = count_size(inputs) + count_size(outputs);
         let paired: u64 = self.paired().map(|o| size(o.size())).sum();
         let script = size(self.script.len());

@@ -422,7 +422,13 @@ impl Resolution {
             (
                 BroadcastId::FundingSpend,
                 BroadcastVerdict::Conflict | BroadcastVerdict::MissingInputs,
-            ) => self.state.thrown_out = None,
+            ) => {
+                // What was thrown out does not come back. The channel is over all the same, and our
+                // commitment is as good an end as any.
+                if self.state.thrown_out.take().is_some() {
+                    self.state.start = Start::ForceClose;
+                }
+            }
             (BroadcastId::Claim { claim, attempt }, BroadcastVerdict::MissingInputs) => {
                 self.missing_inputs(claim, attempt, tip, out);
             }

@@ -236,3 +236,52 @@ fn no_commitment_no_broadcast() {
     world.mine(3);
     assert!(world.alice.sent.is_empty());
 }
+
+/// Records that are cut or altered are an error or another state, never a panic.
+#[test]
+fn corrupt_records_do_not_panic() {
+    let mut world = World::new(CommitmentFormat::AnchorsZeroFeeHtlc);
+    let height = world.height();
+    let htlcs = [
+        htlc(0, Side::Local, 50_000, 1, height + 3),
+        htlc(0, Side::Remote, 40_000, 2, height + 30),
+    ];
+    let (mut alices, _) = world.evidence(&content(CURRENT, &htlcs, 1_000), &[]);
+    alices.preimages.push(preimage(2));
+    world.start_alice(alices, Start::ForceClose);
+    world.mine(4);
+    let disk = world.alice.disk.clone();
+    assert!(disk.len() >= 6);
+    let ctx = fulmen_enforce::EnforceContext {
+        secp: &world.secp,
+        now: world.now,
+        tip: fulmen_types::BlockHeight::new(world.height()),
+        feerates: world.feerates,
+    };
+    let try_with = |changed: &fulmen_types::record::RecordKey, value: &[u8]| {
+        let records = disk.iter().map(|(key, original)| {
+            let value = if key == changed {
+                value
+            } else {
+                original.as_slice()
+            };
+            (key.key.as_slice(), value)
+        });
+        if let Ok(mut restored) = fulmen_enforce::Resolution::restore(&world.secp, records) {
+            let mut batch = fulmen_types::record::WriteBatch::new();
+            restored.re_emit(&ctx);
+            restored.handle(&ctx, EnforceInput::BestTip, &mut batch);
+            restored.pending_sweeps(&world.secp);
+        }
+    };
+    for (key, value) in &disk {
+        for at in (0..value.len()).step_by(1 + value.len() / 150) {
+            try_with(key, &value[..at]);
+            for change in [0x01, 0x80, 0xff] {
+                let mut altered = value.clone();
+                altered[at] ^= change;
+                try_with(key, &altered);
+            }
+        }
+    }
+}

@@ -532,6 +532,12 @@ impl Party {
         self.watched.clear();
         let ctx = context(secp, chain, feerates, now);
         let out = restored.re_emit(&ctx);
+        // What was restored is what was written: there is nothing to write.
+        let mut batch = WriteBatch::new();
+        let _ = restored
+            .clone()
+            .handle(&ctx, EnforceInput::Tick, &mut batch);
+        assert!(batch.is_empty(), "{batch:?}");
         self.resolution = Some(restored);
         out
     }
