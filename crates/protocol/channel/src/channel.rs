@@ -5,8 +5,8 @@ use alloc::{boxed::Box, string::String, vec::Vec};
 use bitcoin::{Amount, OutPoint, Transaction, Txid, secp256k1::PublicKey};
 use fulmen_tx::{ChannelKeysId, ChannelParameters, Side};
 use fulmen_types::{
-    BlockHeight, ChannelId, ChannelType, CltvExpiry, CommitmentNumber, FeeratePerKw, HtlcId, Msat,
-    PaymentHash, ShortChannelId, record::WriteBatch,
+    BlockHeight, ChannelId, ChannelType, CltvExpiry, CommitmentNumber, FeeratePerKw, Feerates,
+    HtlcId, Msat, PaymentHash, ShortChannelId, record::WriteBatch,
 };
 use fulmen_wire::OpenChannel;
 
@@ -149,7 +149,7 @@ impl Channel {
                 }
                 result
             }
-            State::Gone(_) => Err(Refusal::Closed.into()),
+            State::Gone(_) => over(&input),
         }
     }
 
@@ -367,6 +367,12 @@ impl Channel {
             .map(|funded| funded.content(Side::Local, View::Now).feerate)
     }
 
+    /// The feerate for an [`ChannelInput::UpdateFee`], when the channel is ours to change and its feerate is
+    /// a quarter or more off what the estimates ask for. To be asked now and then, not at every step.
+    pub fn feerate_to_change_to(&self, feerates: &Feerates) -> Option<FeeratePerKw> {
+        self.funded()?.feerate_to_change_to(feerates)
+    }
+
     /// The numbers of our newest commitment and of the peer's.
     pub fn commitment_numbers(&self) -> Option<(CommitmentNumber, CommitmentNumber)> {
         self.funded()
@@ -420,6 +426,31 @@ impl Channel {
     /// Where the channel stands in words, for logs.
     pub fn describe(&self) -> String {
         alloc::format!("channel {}: {:?}", self.channel_id(), self.status())
+    }
+}
+
+/// What still happens around a channel that is over is no error; a command to it is.
+fn over(input: &ChannelInput) -> Result<Vec<ChannelOutput>, ChannelError> {
+    match input {
+        ChannelInput::Message(_)
+        | ChannelInput::Connected
+        | ChannelInput::Disconnected
+        | ChannelInput::FundingReady(_)
+        | ChannelInput::FundingFailed(_)
+        | ChannelInput::FundingConfirmed { .. }
+        | ChannelInput::FundingUnconfirmed
+        | ChannelInput::FundingSpent { .. }
+        | ChannelInput::FundingUnspent
+        | ChannelInput::Block
+        | ChannelInput::Tick
+        | ChannelInput::Commit
+        | ChannelInput::Signed { .. } => Ok(Vec::new()),
+        ChannelInput::AddHtlc(_)
+        | ChannelInput::Resolve { .. }
+        | ChannelInput::UpdateFee(_)
+        | ChannelInput::Shutdown { .. }
+        | ChannelInput::ForceClose
+        | ChannelInput::Forget => Err(Refusal::Closed.into()),
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Negotiation {
     sent_range: Option<FeeRange>,
     asked: Option<AskedSignature>,
     agreed: bool,
+    /// The signer gave no signature: nothing more is asked until the next tick.
+    stalled: bool,
 }
 
 /// A signature that the signer was asked for.
@@ -98,7 +100,8 @@ impl Funded {
         self.negotiation.since.get_or_insert(ctx.now);
         let is_begun = self.negotiation.asked.is_some()
             || self.negotiation.last_sent.is_some()
-            || self.negotiation.agreed;
+            || self.negotiation.agreed
+            || self.negotiation.stalled;
         if self.core.params.opener == Side::Remote || is_begun {
             return;
         }
@@ -158,6 +161,8 @@ impl Funded {
         }
         let (Some(asked), SigningAnswer::Signature(ours)) = (self.negotiation.asked.take(), answer)
         else {
+            self.negotiation.stalled = true;
+            self.negotiation.agreed = false;
             return;
         };
         let fee = asked.content.fee;
@@ -322,6 +327,11 @@ impl Funded {
         } else {
             middle
         })
+    }
+
+    /// Lets a signer that could not answer be asked again.
+    pub(crate) fn retry_closing(&mut self) {
+        self.negotiation.stalled = false;
     }
 
     /// Whether the peer has not closed with us within the time that we give it.

@@ -180,8 +180,6 @@ rules! {
     PeerBehind = 73, ErrorAndWait, "channel_reestablish: next_revocation_number is behind: the peer has lost state";
     /// `channel_reestablish`.
     ReestablishRevocationNumber = 74, Fail, "channel_reestablish: next_revocation_number fits no revocation of ours";
-    /// `channel_reestablish`.
-    StaleProved = 75, ErrorAndWait, "channel_reestablish: our state is old: please close the channel";
 
     /// `shutdown`.
     ShutdownScript = 80, Warn, "shutdown: scriptpubkey is in no allowed form";

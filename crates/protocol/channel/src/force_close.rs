@@ -160,6 +160,10 @@ impl Funded {
             return;
         }
         self.ask_points(out);
+        self.retry_closing();
+        if core::mem::take(&mut self.asked.announcement_failed) {
+            self.asked.announcement = false;
+        }
         if self.is_closing_overdue(ctx) {
             self.say_error("no closing_signed that we can agree to in time", out);
             self.force_close(ctx, CloseReason::ClosingTimeout, out);

@@ -48,6 +48,8 @@ pub(crate) struct Changes {
 pub(crate) struct Asked {
     pub(crate) points: BTreeSet<u64>,
     pub(crate) announcement: bool,
+    /// The signer could not; asked again at the next tick.
+    pub(crate) announcement_failed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -182,6 +184,7 @@ impl Funded {
             self.send_resolutions(out);
             self.send_shutdown(ctx, out);
             self.send_closing_signed(ctx, out);
+            self.ask_announcement(ctx, out);
         }
         if self.usable != self.is_usable() {
             self.usable = !self.usable;
@@ -314,7 +317,7 @@ impl Funded {
         }
     }
 
-    fn disconnect(&mut self, out: &mut Vec<ChannelOutput>) {
+    pub(crate) fn disconnect(&mut self, out: &mut Vec<ChannelOutput>) {
         self.link = Link::Down;
         self.negotiation = Negotiation::default();
         self.announcement_sent = false;

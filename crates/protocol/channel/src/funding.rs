@@ -60,13 +60,8 @@ impl Funded {
             .and_then(|vout| transaction.output.get(vout));
         // BOLT 2, channel_ready: the outpoint pays exactly funding_satoshis to the script of BOLT 3.
         if output != Some(&self.core.params.funding_txout()) {
+            self.say_error(Rule::FundingOutput.text(), out);
             self.abandon("the funding transaction does not pay the channel", out);
-            if self.link == Link::Up {
-                out.push(Self::send(fulmen_wire::Error::new(
-                    self.core.channel_id,
-                    Rule::FundingOutput.text(),
-                )));
-            }
             return;
         }
         let confirmation = Confirmation { height, tx_index };
@@ -110,7 +105,6 @@ impl Funded {
             }
             self.look_at_readiness(out);
         }
-        self.ask_announcement(ctx, out);
     }
 
     /// Whether the fundee gives the channel up: 2016 blocks without its funding.
@@ -199,7 +193,11 @@ impl Funded {
     }
 
     /// BOLT 7: after channel_ready both ways and six confirmations, and before shutdown.
-    fn ask_announcement(&mut self, ctx: &ChannelContext<'_>, out: &mut Vec<ChannelOutput>) {
+    pub(crate) fn ask_announcement(
+        &mut self,
+        ctx: &ChannelContext<'_>,
+        out: &mut Vec<ChannelOutput>,
+    ) {
         let due = self.core.announce
             && self.is_ready()
             && self.core.local_shutdown.is_none()
@@ -208,7 +206,7 @@ impl Funded {
             return;
         }
         if self.core.local_announcement.is_some() {
-            self.send_announcement_signatures(out);
+            self.repeat_announcement(out);
         } else if !self.asked.announcement
             && let Some(announcement) = self.announcement(ctx)
         {
@@ -240,7 +238,7 @@ impl Funded {
     }
 
     /// After a reconnection: BOLT 7 has it repeated until the peer's has come.
-    pub(crate) fn repeat_announcement(&mut self, out: &mut Vec<ChannelOutput>) {
+    fn repeat_announcement(&mut self, out: &mut Vec<ChannelOutput>) {
         if self.core.remote_announcement.is_none() && self.core.local_shutdown.is_none() {
             self.send_announcement_signatures(out);
         }
@@ -253,14 +251,15 @@ impl Funded {
         answer: SigningAnswer,
         out: &mut Vec<ChannelOutput>,
     ) -> Result<(), ChannelError> {
-        self.asked.announcement = false;
         let SigningAnswer::Announcement {
             node_signature,
             bitcoin_signature,
         } = answer
         else {
+            self.asked.announcement_failed = true;
             return Ok(());
         };
+        self.asked.announcement = false;
         if self.short_channel_id() != Some(asked.short_channel_id) {
             // A reorganisation has moved the channel meanwhile.
             return Ok(());

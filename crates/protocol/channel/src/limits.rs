@@ -69,7 +69,34 @@ impl FeerateBounds {
     }
 }
 
+/// What the commitments of a channel should pay now. With anchors they are bumped when they are used, so
+/// that a fee spike need not be paid for in advance; without, they have to confirm by themselves.
+pub(crate) fn wanted_feerate(format: CommitmentFormat, feerates: &Feerates) -> FeeratePerKw {
+    let wanted = match format {
+        CommitmentFormat::StaticRemoteKey => feerates.normal,
+        CommitmentFormat::AnchorsZeroFeeHtlc => feerates.normal.min(MAX_ANCHOR_FEERATE),
+    };
+    wanted.max(feerates.floor).max(FeeratePerKw::FLOOR)
+}
+
+/// 10 sat/vB.
+const MAX_ANCHOR_FEERATE: FeeratePerKw = FeeratePerKw::new(2_500);
+
 impl Funded {
+    /// The feerate to change to, when ours to change and a quarter off what is wanted.
+    pub(crate) fn feerate_to_change_to(&self, feerates: &Feerates) -> Option<FeeratePerKw> {
+        if self.core.params.opener != Side::Local || !self.is_usable() {
+            return None;
+        }
+        let wanted = wanted_feerate(self.core.params.format, feerates);
+        let current = self.core.feerates.last()?.feerate;
+        let (wanted_4, current_4) = (
+            u64::from(wanted.to_sat_per_kw()) * 4,
+            u64::from(current.to_sat_per_kw()),
+        );
+        (wanted_4 > current_4 * 5 || wanted_4 < current_4 * 3).then_some(wanted)
+    }
+
     /// The commitment of `owner` at its fullest: every HTLC that is or may come into it, nothing that is
     /// about to come back.
     pub(crate) fn fullest(&self, owner: Side) -> CommitmentContent {

@@ -19,6 +19,7 @@ use crate::{
     funded::{Funded, Link},
     htlc::UpdateState,
     input::{AcceptRequest, ChannelInput, OpenRequest, UpfrontShutdown},
+    limits::wanted_feerate,
     output::ChannelOutput,
     shutdown::{AnySegwit, is_shutdown_script},
     state::{Core, FeeUpdate, LastSent, Points, Status},
@@ -27,21 +28,21 @@ use crate::{
     },
 };
 
-/// How far an opening has come.
+/// How far an opening has come: what it waits for.
 #[derive(Clone, Debug)]
 enum Stage {
     /// Opener: `open_channel` is sent.
-    AwaitAccept,
+    Accept,
     /// Opener: the wallet makes the funding transaction.
-    AwaitFunding { remote: PartyTerms },
+    Funding { remote: PartyTerms },
     /// Opener: `funding_created` is sent.
-    AwaitSigned {
+    Signed {
         remote: PartyTerms,
         outpoint: OutPoint,
         transaction: Transaction,
     },
     /// Fundee: `accept_channel` is sent.
-    AwaitCreated { remote: PartyTerms },
+    Created { remote: PartyTerms },
 }
 
 #[derive(Clone, Debug)]
@@ -89,7 +90,7 @@ impl Opening {
             .map_err(OpenError::ChannelType)?;
         let feerate = request
             .feerate
-            .unwrap_or(ctx.feerates.normal)
+            .unwrap_or_else(|| wanted_feerate(format, ctx.feerates))
             .max(fulmen_types::FeeratePerKw::FLOOR);
         let upfront = bound_script(request.upfront_shutdown, &request.sweep_script);
         let local = PartyTerms::ours(
@@ -128,7 +129,7 @@ impl Opening {
         let message = open_channel(ctx, &draft);
         let opening = Self {
             draft,
-            stage: Stage::AwaitAccept,
+            stage: Stage::Accept,
         };
         Ok((opening, alloc::vec![Funded::send(message)]))
     }
@@ -185,7 +186,7 @@ impl Opening {
         let message = accept_channel(&draft);
         let opening = Self {
             draft,
-            stage: Stage::AwaitCreated { remote },
+            stage: Stage::Created { remote },
         };
         Ok((opening, alloc::vec![Funded::send(message)]))
     }
@@ -264,11 +265,9 @@ impl Opening {
                 )));
                 return Progress::Opening(self);
             }
-            (Message::AcceptChannel(m), Stage::AwaitAccept) => self.on_accept(ctx, &m, out),
-            (Message::FundingCreated(m), Stage::AwaitCreated { .. }) => {
-                self.on_created(ctx, &m, out)
-            }
-            (Message::FundingSigned(m), Stage::AwaitSigned { .. }) => self.on_signed(ctx, &m, out),
+            (Message::AcceptChannel(m), Stage::Accept) => self.on_accept(ctx, &m, out),
+            (Message::FundingCreated(m), Stage::Created { .. }) => self.on_created(ctx, &m, out),
+            (Message::FundingSigned(m), Stage::Signed { .. }) => self.on_signed(ctx, &m, out),
             // BOLT 2, shutdown: before the first commitments are signed it fails the channel.
             (Message::Shutdown(_), _) => Err(Rule::ShutdownBeforeFunding),
             (_, _) => Err(Rule::UnexpectedMessage),
@@ -302,7 +301,7 @@ impl Opening {
             script_pubkey: output.script_pubkey,
             value: output.value,
         });
-        self.stage = Stage::AwaitFunding { remote };
+        self.stage = Stage::Funding { remote };
         Ok(Progress::Opening(self))
     }
 
@@ -312,7 +311,7 @@ impl Opening {
         transaction: Transaction,
         out: &mut Vec<ChannelOutput>,
     ) -> Result<Progress, (Box<Self>, ChannelError)> {
-        let Stage::AwaitFunding { remote } = &self.stage else {
+        let Stage::Funding { remote } = &self.stage else {
             return Err((self, Refusal::WrongState.into()));
         };
         let remote = remote.clone();
@@ -339,7 +338,7 @@ impl Opening {
             request: Box::new(self.first_remote_commitment(&remote, outpoint)),
         }));
         let _ = ctx;
-        self.stage = Stage::AwaitSigned {
+        self.stage = Stage::Signed {
             remote,
             outpoint,
             transaction,
@@ -456,7 +455,7 @@ impl Opening {
         m: &FundingCreated,
         out: &mut Vec<ChannelOutput>,
     ) -> Result<Progress, Rule> {
-        let Stage::AwaitCreated { remote } = &self.stage else {
+        let Stage::Created { remote } = &self.stage else {
             return Err(Rule::UnexpectedMessage);
         };
         if m.funding_txid == Txid::all_zeros() {
@@ -491,7 +490,7 @@ impl Opening {
         m: &FundingSigned,
         out: &mut Vec<ChannelOutput>,
     ) -> Result<Progress, Rule> {
-        let Stage::AwaitSigned {
+        let Stage::Signed {
             remote,
             outpoint,
             transaction,
@@ -524,10 +523,10 @@ impl Opening {
     /// The id that messages of the peer name now: `funding_signed` comes with the lasting one.
     pub(crate) fn channel_id(&self) -> ChannelId {
         match &self.stage {
-            Stage::AwaitSigned { outpoint, .. } => {
+            Stage::Signed { outpoint, .. } => {
                 ChannelId::from_funding(*outpoint).unwrap_or(self.draft.temporary_channel_id)
             }
-            Stage::AwaitAccept | Stage::AwaitFunding { .. } | Stage::AwaitCreated { .. } => {
+            Stage::Accept | Stage::Funding { .. } | Stage::Created { .. } => {
                 self.draft.temporary_channel_id
             }
         }

@@ -16,6 +16,9 @@ use crate::{
     state::{LastSent, Status},
 };
 
+/// What the peer is told when our state is old.
+const STALE_TEXT: &str = "channel_reestablish: our state is old: please close the channel";
+
 /// How many revocations the peer has of us, as it says.
 enum Revocations {
     InStep,
@@ -25,6 +28,10 @@ enum Revocations {
 
 impl Funded {
     pub(crate) fn connect(&mut self, out: &mut Vec<ChannelOutput>) {
+        if self.link != Link::Down {
+            // The end of the old connection was not noticed.
+            self.disconnect(out);
+        }
         if !self.is_alive() {
             self.link = Link::Ignoring;
             self.repeat_error(out);
@@ -58,7 +65,7 @@ impl Funded {
         let text = match (&self.core.status, self.core.frozen) {
             (_, Some(_)) => return,
             (Status::Open, None) => return,
-            (Status::Stale, None) => Rule::StaleProved.text(),
+            (Status::Stale, None) => STALE_TEXT,
             (Status::Closing { reason, .. }, None) => match reason {
                 CloseReason::PeerFault(rule) => rule.text(),
                 CloseReason::Requested
@@ -110,7 +117,6 @@ impl Funded {
             out.extend(self.channel_ready());
         }
         self.retransmit(resend_commitment, &revocations, out);
-        self.repeat_announcement(out);
         self.repeat_shutdown(out);
         self.look_at_depth(ctx, out);
         Ok(())
@@ -155,7 +161,9 @@ impl Funded {
                 self.core.status = Status::Stale;
                 self.touch();
                 out.push(ChannelOutput::Stale);
-                self.fault(ctx, Rule::StaleProved, out);
+                // BOLT 2: the error asks the peer to fail the channel, and we wait for it.
+                self.say_error(STALE_TEXT, out);
+                self.link = Link::Ignoring;
             }
             SigningAnswer::OwnSecret(false) => self.fault(ctx, Rule::ReestablishSecret, out),
             // No conclusion: asked again at the next connection.
