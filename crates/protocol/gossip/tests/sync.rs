@@ -468,6 +468,13 @@ fn a_private_channel_is_told_to_its_peer_alone() {
         (2, 42, 5)
     );
     assert!(update.dont_forward());
+    // By whatever alias the peer knows it; but only if the peer has signed it.
+    let by_alias = self::update(&net.secp, ShortChannelId::from_u64(99), 1, 2, START);
+    net.inject(1, 2, by_alias);
+    assert_eq!(net.peer_policies.len(), 2);
+    let forged = self::update(&net.secp, ShortChannelId::from_u64(42), 3, 2, START);
+    net.inject(1, 2, forged);
+    assert_eq!((net.peer_policies.len(), net.misbehaved.len()), (2, 1));
     assert_eq!(net.sent(2, 3, "channel_update"), 0);
     assert_eq!(net.graph(2).channel_count(), 0);
 }
@@ -842,4 +849,21 @@ fn checksums_are_those_of_the_messages() {
         (21, 20)
     };
     assert_eq!(sums.unwrap(), [(sum(first, second), sum(second, first))]);
+}
+
+#[test]
+fn a_damaged_file_of_messages_is_an_error() {
+    let mut net = hostile();
+    net.learn(130);
+    let good = net.nodes[&1].messages().to_bytes();
+    assert_eq!(
+        SignedMessages::from_bytes(&good).unwrap().channel_count(),
+        1
+    );
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        assert!(SignedMessages::from_bytes(&bad).is_err(), "{at}");
+        assert!(SignedMessages::from_bytes(&good[..at]).is_err(), "{at}");
+    }
 }

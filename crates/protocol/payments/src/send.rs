@@ -287,11 +287,11 @@ impl Outgoing {
                     | NoRoute::InsufficientLiquidity { .. }
                     | NoRoute::NoPath
                     | NoRoute::AllPathsFailed => {
-                        may_change || self.in_flight > 0 || !entry.avoid.is_empty()
+                        may_change || self.in_flight > 0 || entry.avoid.first_end().is_some()
                     }
                     NoRoute::FeeTooHigh { .. }
                     | NoRoute::CltvTooLong { .. }
-                    | NoRoute::TooManyHops => !entry.avoid.is_empty(),
+                    | NoRoute::TooManyHops => entry.avoid.first_end().is_some(),
                 };
                 if hopeful {
                     self.wait(&hash, now, WaitFor::Slot, batch)

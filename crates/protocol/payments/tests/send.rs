@@ -183,6 +183,24 @@ fn without_a_way_within_the_limits_it_fails_at_once_and_says_why() {
 }
 
 #[test]
+fn when_all_paths_are_gone_for_good_it_does_not_wait() {
+    let mut payer = Payer::new();
+    let mut htlcs = payer.pay().htlcs;
+    for n in [2, 3] {
+        let htlc = htlcs.remove(0);
+        let (secret, _) = peel(n, &offered(&htlc));
+        let failure = packet(fail(&secret, &FailureMessage::PermanentChannelFailure));
+        htlcs = payer
+            .failed(htlc.link, OutgoingFailure::Packet(failure))
+            .htlcs;
+    }
+    let PaymentStatus::Failed { reason, .. } = payer.status() else {
+        panic!("{:?}", payer.status())
+    };
+    assert_eq!(reason, FailureReason::NoRoute);
+}
+
+#[test]
 fn requests_that_make_no_sense_change_nothing() {
     let mut payer = Payer::new();
     let mut batch = WriteBatch::new();

@@ -96,6 +96,15 @@ impl AvoidList {
         self.channels.len() + self.nodes.len()
     }
 
+    /// When the first of the memories ends, leaving out those that never do.
+    pub fn first_end(&self) -> Option<Timestamp> {
+        let channels = self.channels.values().map(|entry| entry.until);
+        channels
+            .chain(self.nodes.values().copied())
+            .filter(|until| *until < Timestamp::new(u64::MAX))
+            .min()
+    }
+
     /// Whether an amount is not to be sent over a direction.
     pub fn is_channel_avoided(
         &self,

@@ -533,17 +533,19 @@ impl Tables {
         if node.timestamp == 0 {
             return None;
         }
-        let fixed = node.details + u32::from(node.features_len);
+        let fixed = node.details.saturating_add(u32::from(node.features_len));
         let mut rgb_color = [0; 3];
         rgb_color.copy_from_slice(self.slice(fixed, 3).get(..3)?);
         let mut alias = [0; 32];
-        alias.copy_from_slice(self.slice(fixed + 3, 32).get(..32)?);
+        alias.copy_from_slice(self.slice(fixed.saturating_add(3), 32).get(..32)?);
         Some(NodeDetails {
             timestamp: node.timestamp,
             features: Features::from_be_bytes(self.slice(node.details, node.features_len)),
             rgb_color,
             alias,
-            addresses: self.slice(fixed + 35, node.addresses_len).to_vec(),
+            addresses: self
+                .slice(fixed.saturating_add(35), node.addresses_len)
+                .to_vec(),
         })
     }
 

@@ -175,6 +175,7 @@ impl GraphWriter {
         if features.len() > usize::from(u16::MAX) {
             return Err(GraphError::TooLong);
         }
+        self.tables.check_room()?;
         let tables = self.edit();
         let nodes = [
             tables.node_or_insert(&new.node_1),
@@ -229,6 +230,7 @@ impl GraphWriter {
         }
         let features_len = u16::try_from(features.len()).map_err(|_| GraphError::TooLong)?;
         let addresses_len = u16::try_from(new.addresses.len()).map_err(|_| GraphError::TooLong)?;
+        self.tables.check_room()?;
         let tables = self.edit();
         tables.forget_details(index);
         let (details, _) = tables.store(&[&features, &new.rgb_color, &new.alias, new.addresses]);
@@ -329,6 +331,14 @@ impl GraphWriter {
 }
 
 impl Tables {
+    /// Offsets into the arena have 32 bits.
+    fn check_room(&self) -> Result<(), GraphError> {
+        if self.arena.len() > (u32::MAX / 2) as usize {
+            return Err(GraphError::Full);
+        }
+        Ok(())
+    }
+
     /// Appends bytes to the arena; gives their offset and whole length.
     fn store(&mut self, parts: &[&[u8]]) -> (u32, u16) {
         let offset = u32::try_from(self.arena.len()).unwrap_or(u32::MAX);

@@ -185,6 +185,11 @@ impl Gossip {
         }
     }
 
+    /// Whether a peer has a channel with us.
+    pub(super) fn has_own_channel_with(&self, peer: &NodeId) -> bool {
+        self.own.values().any(|state| state.channel.peer == *peer)
+    }
+
     /// Whether a channel of ours with a peer goes by this short id.
     pub(super) fn is_own_channel_of(&self, peer: &NodeId, scid: ShortChannelId) -> bool {
         self.own.values().any(|state| {

@@ -265,21 +265,7 @@ impl Gossip {
         if update.chain_hash != self.config.chain_hash {
             return;
         }
-        if self.is_own_channel_of(&peer, update.short_channel_id) {
-            // BOLT 7: updates for our own channels are accepted even if they are not public.
-            match verify_channel_update(&self.secp, &update, &peer) {
-                Ok(()) => out.push(GossipOutput::PeerPolicy(Box::new(update.clone()))),
-                // It may be our own update, sent back to us, or of a public channel's other end.
-                Err(_) if self.graph.has_channel(update.short_channel_id) => {}
-                Err(_) => {
-                    out.push(GossipOutput::Misbehaved {
-                        peer,
-                        why: "channel_update: invalid signature",
-                    });
-                    return;
-                }
-            }
-        }
+        self.peer_policy(peer, &update, out);
         if update.dont_forward() || !is_timely(now, update.timestamp) {
             return;
         }
@@ -308,6 +294,25 @@ impl Gossip {
             pending.updates[direction.to_usize()] = Some(Box::new(update));
         } else {
             self.apply_update(now, &update, Some(peer));
+        }
+    }
+
+    /// BOLT 7, channel_update: updates for our own channels are accepted even if they are not public. The
+    /// peer may name the channel by any alias that it got from us, so what is not public is tried too.
+    fn peer_policy(&self, peer: NodeId, update: &ChannelUpdate, out: &mut Vec<GossipOutput>) {
+        let scid = update.short_channel_id;
+        let is_public = self.graph.has_channel(scid) || self.pending.contains_key(&scid);
+        let is_ours = self.is_own_channel_of(&peer, scid);
+        if !is_ours && (is_public || !self.has_own_channel_with(&peer)) {
+            return;
+        }
+        if verify_channel_update(&self.secp, update, &peer).is_ok() {
+            out.push(GossipOutput::PeerPolicy(Box::new(update.clone())));
+        } else if is_ours && !is_public {
+            out.push(GossipOutput::Misbehaved {
+                peer,
+                why: "channel_update: invalid signature",
+            });
         }
     }
 
