@@ -6,6 +6,7 @@ use alloc::{
     vec::Vec,
 };
 
+use bitcoin::constants::ChainHash;
 use fulmen_types::{Feature, Features, NodeId, ShortChannelId, Timestamp};
 use fulmen_wire::{GossipTimestampFilter, QueryChannelRange};
 
@@ -135,11 +136,15 @@ impl Gossip {
         let is_live = has_queries && live < self.config.sync_peers;
         // BOLT 7, gossip_timestamp_filter: nothing is relayed before one; and nothing is wanted from
         // who is not worth asking.
-        let (first_timestamp, timestamp_range) = if is_live {
-            let from = now.to_secs_floor().saturating_sub(FILTER_BACK_SECS);
-            (u32::try_from(from).unwrap_or(u32::MAX), u32::MAX)
+        let chain_hash = self.config.chain_hash;
+        let filter = if is_live {
+            live_filter(chain_hash, now, FILTER_BACK_SECS)
         } else {
-            (u32::MAX, 0)
+            GossipTimestampFilter {
+                chain_hash,
+                first_timestamp: u32::MAX,
+                timestamp_range: 0,
+            }
         };
         self.peers.insert(
             peer,
@@ -158,12 +163,7 @@ impl Gossip {
         );
         out.push(GossipOutput::Send {
             peer,
-            message: GossipTimestampFilter {
-                chain_hash: self.config.chain_hash,
-                first_timestamp,
-                timestamp_range,
-            }
-            .into(),
+            message: filter.into(),
         });
         if is_live {
             self.start_sync(now, peer, out);
@@ -195,17 +195,26 @@ impl Gossip {
         if let Some((id, next)) = next {
             let id = *id;
             next.is_live = true;
-            let from = now.to_secs_floor().saturating_sub(FILTER_BACK_SECS);
+            let filter = live_filter(self.config.chain_hash, now, FILTER_BACK_SECS);
             out.push(GossipOutput::Send {
                 peer: id,
-                message: GossipTimestampFilter {
-                    chain_hash: self.config.chain_hash,
-                    first_timestamp: u32::try_from(from).unwrap_or(u32::MAX),
-                    timestamp_range: u32::MAX,
-                }
-                .into(),
+                message: filter.into(),
             });
             self.start_sync(now, id, out);
         }
+    }
+}
+
+/// Asks for gossip from some time ago on, without end.
+pub(super) fn live_filter(
+    chain_hash: ChainHash,
+    now: Timestamp,
+    back_secs: u64,
+) -> GossipTimestampFilter {
+    let from = now.to_secs_floor().saturating_sub(back_secs);
+    GossipTimestampFilter {
+        chain_hash,
+        first_timestamp: u32::try_from(from).unwrap_or(u32::MAX),
+        timestamp_range: u32::MAX,
     }
 }

@@ -11,11 +11,16 @@ use fulmen_wire::{
     QueryChannelRange, QueryShortChannelIds, ReplyChannelRange, ReplyShortChannelIdsEnd,
 };
 
-use super::{Gossip, GossipOutput, peer::Sync};
+use super::{
+    Gossip, GossipOutput,
+    peer::{Sync, live_filter},
+};
 use crate::Direction;
 
 /// How long a peer may take for the next part of an answer.
 const ANSWER_MILLIS: u64 = 60_000;
+/// How long it may take for the next channel of those that it was asked for. Some nodes never answer.
+const CHANNEL_MILLIS: u64 = 10_000;
 /// Channels of one query.
 const QUERY_IDS: usize = 500;
 /// Channels that one peer can make us ask for: far above all that there are.
@@ -148,6 +153,19 @@ impl Gossip {
         self.drive_queries(now, out);
     }
 
+    /// A channel came from a peer: if we asked for some, it is at work.
+    pub(super) fn note_progress(&mut self, now: Timestamp, peer: &NodeId) {
+        if let Some(state) = self.peers.get_mut(peer)
+            && let Sync::Ids {
+                asked: true,
+                deadline,
+                ..
+            } = &mut state.sync
+        {
+            *deadline = now.plus_millis(CHANNEL_MILLIS);
+        }
+    }
+
     /// Sends the next query wherever one may be sent, and gives up on peers that don't answer.
     pub(super) fn drive_queries(&mut self, now: Timestamp, out: &mut Vec<GossipOutput>) {
         // No more than what may be pending: what comes beyond that would be dropped.
@@ -164,6 +182,14 @@ impl Gossip {
                 } => *asked && *deadline <= now,
             };
             if late {
+                // A node that answers no queries may still send all by a filter that reaches back.
+                if matches!(peer.sync, Sync::Ids { .. }) {
+                    let filter = live_filter(self.config.chain_hash, now, super::STALE_SECS);
+                    out.push(GossipOutput::Send {
+                        peer: *id,
+                        message: filter.into(),
+                    });
+                }
                 peer.sync = Sync::Idle;
                 continue;
             }
@@ -207,7 +233,7 @@ impl Gossip {
             }
             room -= ids.len();
             *asked = true;
-            *deadline = now.plus_millis(ANSWER_MILLIS);
+            *deadline = now.plus_millis(CHANNEL_MILLIS);
             let (encoded_short_ids, flags): (Vec<ShortChannelId>, Vec<u64>) =
                 ids.into_iter().unzip();
             out.push(GossipOutput::Send {

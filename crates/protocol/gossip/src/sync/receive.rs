@@ -40,7 +40,10 @@ impl Gossip {
             return;
         }
         match message {
-            Message::ChannelAnnouncement(m) => self.channel_announcement(now, peer, m, out),
+            Message::ChannelAnnouncement(m) => {
+                self.note_progress(now, &peer);
+                self.channel_announcement(now, peer, m, out);
+            }
             Message::ChannelUpdate(m) => self.channel_update(now, peer, m, out),
             Message::NodeAnnouncement(m) => self.node_announcement(now, peer, m, out),
             Message::QueryShortChannelIds(m) => self.query_short_channel_ids(now, peer, &m, out),
