@@ -125,6 +125,11 @@ impl Node {
         };
         step.scopes.insert(Scope::Channel(keys_id));
         let outputs = entry.channel.handle(&ctx, input, &mut step.batch)?;
+        // From funding_created on the peer uses the lasting id; an error may still name the temporary one.
+        let channel_id = entry.channel.channel_id();
+        if channel_id != entry.channel_id {
+            self.by_channel_id.insert((entry.peer, channel_id), keys_id);
+        }
         step.touched.insert(keys_id);
         Ok(outputs)
     }

@@ -1,0 +1,404 @@
+//! Nodes in one process: a chain without rules, wallets without money, wires without delay. Every batch is
+//! on the disk before its actions are done.
+#![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at what should not be"
+)]
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use bitcoin::{
+    Amount, BlockHash, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid,
+    Witness, absolute::LockTime, hashes::Hash, secp256k1::PublicKey, transaction::Version,
+};
+use fulmen_node::{
+    ActionKind, Answer, Ask, Block, BlockId, Boot, BroadcastAnswer, Command, CommandError,
+    CommandId, ConnEpoch, Direction, Effects, Event, Input, Node, NodeConfig, NoteLevel, Reply,
+    UtxoAnswer, WalletBalance,
+};
+use fulmen_signer::{KeysManager, Signer};
+use fulmen_types::{
+    BlockHeight, FeeratePerKw, Feerates, Timestamp,
+    record::{RecordKey, Space},
+};
+use fulmen_wire::Message;
+
+pub struct TestNode {
+    pub node: Node,
+    pub signer: KeysManager,
+    pub disk: BTreeMap<RecordKey, Vec<u8>>,
+    pub events: Vec<Event>,
+    pub replies: BTreeMap<CommandId, Result<Reply, CommandError>>,
+    /// With whom, by index of the node.
+    pub connections: BTreeMap<usize, ConnEpoch>,
+    boots: u8,
+}
+
+pub struct World {
+    pub nodes: Vec<TestNode>,
+    pub now: Timestamp,
+    pub blocks: Vec<Block>,
+    pub mempool: Vec<Transaction>,
+    inputs: VecDeque<(usize, Input)>,
+    epoch: u64,
+    commands: u8,
+    coins: u64,
+    /// How many messages may still be delivered; `None` for all.
+    pub deliver: Option<usize>,
+}
+
+fn config() -> NodeConfig {
+    let mut config = NodeConfig::new(Network::Regtest);
+    config.gossip_flush_millis = 1_000;
+    config
+}
+
+fn block_id(height: u32) -> BlockId {
+    BlockId {
+        height: BlockHeight::new(height),
+        hash: BlockHash::from_byte_array([height.to_le_bytes()[0].wrapping_add(1); 32]),
+    }
+}
+
+impl World {
+    pub fn new(count: u8) -> Self {
+        let mut world = Self {
+            nodes: Vec::new(),
+            now: Timestamp::from_secs(1_800_000_000),
+            blocks: Vec::new(),
+            mempool: Vec::new(),
+            inputs: VecDeque::new(),
+            epoch: 0,
+            commands: 0,
+            coins: 0,
+            deliver: None,
+        };
+        for seed in 1..=count {
+            let signer = KeysManager::new([seed; 32], Network::Regtest);
+            let (node, effects) = Node::create(
+                config(),
+                signer.node_id(),
+                &Boot {
+                    entropy: [seed; 32],
+                },
+                world.now,
+                block_id(0),
+            );
+            world.nodes.push(TestNode {
+                node,
+                signer,
+                disk: BTreeMap::new(),
+                events: Vec::new(),
+                replies: BTreeMap::new(),
+                connections: BTreeMap::new(),
+                boots: 0,
+            });
+            let index = usize::from(seed) - 1;
+            world.carry_out(index, effects);
+            world.welcome(index);
+        }
+        world.run();
+        world
+    }
+
+    /// What every driver tells a node at the start.
+    fn welcome(&mut self, index: usize) {
+        let tip = self.nodes[index].node.chain_tip()[0];
+        for block in self.blocks.clone() {
+            if block.id.height > tip.height {
+                self.inputs
+                    .push_back((index, Input::BlockConnected(Arc::new(block))));
+            }
+        }
+        let tip = self.blocks.last().map_or(block_id(0), |block| block.id);
+        self.inputs.push_back((index, Input::BestTip(tip)));
+        let feerate = FeeratePerKw::new(1_000);
+        self.inputs.push_back((
+            index,
+            Input::Feerates(Feerates {
+                background: feerate,
+                normal: feerate,
+                urgent: feerate,
+                floor: FeeratePerKw::FLOOR,
+            }),
+        ));
+        let balance = WalletBalance {
+            confirmed: Amount::from_sat(1_000_000_000),
+            unconfirmed: Amount::ZERO,
+        };
+        self.inputs
+            .push_back((index, Input::WalletBalance(balance)));
+    }
+
+    pub fn id(&self, index: usize) -> PublicKey {
+        self.nodes[index].node.node_id()
+    }
+
+    fn index_of(&self, id: &PublicKey) -> usize {
+        self.nodes
+            .iter()
+            .position(|n| n.node.node_id() == *id)
+            .unwrap()
+    }
+
+    /// Does everything that follows from everything.
+    pub fn run(&mut self) {
+        while let Some((index, input)) = self.inputs.pop_front() {
+            if let Input::PeerMessage { peer, epoch, .. } = &input {
+                let from = self.index_of(peer);
+                if self.nodes[index].connections.get(&from) != Some(epoch) {
+                    continue;
+                }
+                match &mut self.deliver {
+                    Some(0) => {
+                        self.disconnect(index, from);
+                        self.deliver = None;
+                        continue;
+                    }
+                    Some(left) => *left -= 1,
+                    None => {}
+                }
+            }
+            let effects = self.nodes[index].node.handle(self.now, input);
+            self.carry_out(index, effects);
+        }
+    }
+
+    fn carry_out(&mut self, index: usize, effects: Effects) {
+        let node = &mut self.nodes[index];
+        for (key, value) in effects.batch.iter() {
+            match value {
+                Some(value) => node.disk.insert(key.clone(), value.to_vec()),
+                None => node.disk.remove(key),
+            };
+        }
+        for action in effects.actions {
+            self.act(index, action.kind);
+        }
+    }
+
+    fn act(&mut self, index: usize, kind: ActionKind) {
+        let me = self.id(index);
+        match kind {
+            ActionKind::Send { lane, message } => {
+                let to = self.index_of(&lane.peer);
+                if self.nodes[index].connections.get(&to) != Some(&lane.epoch) {
+                    return;
+                }
+                let message = message.complete(&self.nodes[index].signer).unwrap();
+                let message = Message::decode(&message.encode()).unwrap();
+                let input = Input::PeerMessage {
+                    peer: me,
+                    epoch: lane.epoch,
+                    message,
+                };
+                self.inputs.push_back((to, input));
+            }
+            ActionKind::Disconnect { peer, reason, .. } => {
+                println!("node {index} disconnects: {reason:?}");
+                let other = self.index_of(&peer);
+                self.disconnect(index, other);
+            }
+            ActionKind::Ask { id, ask } => {
+                let answer = self.answer(index, ask);
+                self.inputs.push_back((index, Input::Answer { id, answer }));
+            }
+            ActionKind::Broadcast { id, package } => {
+                for tx in package {
+                    let tx = tx.complete(&self.nodes[index].signer).unwrap();
+                    if !self.mempool.contains(&tx) {
+                        self.mempool.push(tx);
+                    }
+                }
+                let answer = Answer::Broadcast(BroadcastAnswer::Accepted);
+                self.inputs.push_back((index, Input::Answer { id, answer }));
+            }
+            ActionKind::Reply { id, reply } => {
+                self.nodes[index].replies.insert(id, reply);
+            }
+            ActionKind::Event(event) => self.nodes[index].events.push(event.event),
+            ActionKind::Note { level, text } => {
+                assert!(!text.starts_with("bug"), "node {index}: {text}");
+                if level >= NoteLevel::Warn {
+                    println!("node {index}: {text}");
+                }
+            }
+            ActionKind::Connect { .. }
+            | ActionKind::StopConnecting { .. }
+            | ActionKind::WatchOutpoint { .. }
+            | ActionKind::WatchScript { .. } => {}
+        }
+    }
+
+    fn answer(&mut self, index: usize, ask: Ask) -> Answer {
+        match ask {
+            Ask::Sign(request) => Answer::Signed(self.nodes[index].signer.answer(&request)),
+            Ask::Route(query) => {
+                let graph = self.nodes[index].node.graph();
+                Answer::Route(query.find_route(&graph))
+            }
+            Ask::Funding(request) => {
+                self.coins += 1;
+                let mut txid = [9; 32];
+                txid[..8].copy_from_slice(&self.coins.to_le_bytes());
+                Answer::Funding(Ok(Transaction {
+                    version: Version::TWO,
+                    lock_time: LockTime::ZERO,
+                    input: vec![TxIn {
+                        previous_output: OutPoint::new(Txid::from_byte_array(txid), 0),
+                        script_sig: ScriptBuf::new(),
+                        sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
+                        witness: Witness::from_slice(&[[1u8; 64]]),
+                    }],
+                    output: vec![TxOut {
+                        value: request.value,
+                        script_pubkey: request.script_pubkey,
+                    }],
+                }))
+            }
+            Ask::Coins(_) => Answer::Coins(Ok(Vec::new())),
+            Ask::WalletSign { transaction, .. } => Answer::WalletSigned(Ok(transaction)),
+            Ask::ReleaseCoins(_) => Answer::Coins(Ok(Vec::new())),
+            Ask::WalletScript => {
+                let mut script = vec![0x00, 0x14];
+                script.extend([u8::try_from(index).unwrap() + 40; 20]);
+                Answer::WalletScript(Ok(ScriptBuf::from_bytes(script)))
+            }
+            Ask::Record(key) => Answer::Record(self.nodes[index].disk.get(&key).cloned()),
+            Ask::Utxo(scid) => {
+                let found = self.blocks.iter().find_map(|block| {
+                    (block.id.height.to_u32() == scid.block()).then(|| {
+                        let (_, tx) = block
+                            .transactions
+                            .iter()
+                            .find(|(i, _)| *i == scid.tx_index())?;
+                        let output = tx.output.get(usize::from(scid.output_index()))?.clone();
+                        let outpoint =
+                            OutPoint::new(tx.compute_txid(), u32::from(scid.output_index()));
+                        Some(UtxoAnswer::Unspent { output, outpoint })
+                    })?
+                });
+                Answer::Utxo(found.unwrap_or(UtxoAnswer::SpentOrUnknown))
+            }
+        }
+    }
+
+    pub fn connect(&mut self, a: usize, b: usize) {
+        self.epoch += 1;
+        let epoch = ConnEpoch(self.epoch);
+        for (me, other, direction) in [(a, b, Direction::Outbound), (b, a, Direction::Inbound)] {
+            self.nodes[me].connections.insert(other, epoch);
+            let peer = self.id(other);
+            let input = Input::PeerConnected {
+                peer,
+                epoch,
+                direction,
+                address: None,
+            };
+            self.inputs.push_back((me, input));
+        }
+        self.run();
+    }
+
+    pub fn disconnect(&mut self, a: usize, b: usize) {
+        for (me, other) in [(a, b), (b, a)] {
+            if let Some(epoch) = self.nodes[me].connections.remove(&other) {
+                let peer = self.id(other);
+                self.inputs
+                    .push_back((me, Input::PeerDisconnected { peer, epoch }));
+            }
+        }
+    }
+
+    pub fn mine(&mut self, count: u32) {
+        for _ in 0..count {
+            let height = u32::try_from(self.blocks.len()).unwrap() + 1;
+            let transactions = (1..).zip(self.mempool.drain(..)).collect();
+            let block = Block {
+                id: block_id(height),
+                previous: block_id(height - 1).hash,
+                time: 0,
+                transactions,
+            };
+            self.blocks.push(block.clone());
+            self.now = self.now.plus_millis(1_000);
+            for index in 0..self.nodes.len() {
+                let block = Arc::new(block.clone());
+                self.inputs.push_back((index, Input::BlockConnected(block)));
+                self.inputs
+                    .push_back((index, Input::BestTip(block_id(height))));
+            }
+            self.run();
+        }
+    }
+
+    /// Lets time pass in steps of a second.
+    pub fn wait(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.now = self.now.plus_millis(1_000);
+            for index in 0..self.nodes.len() {
+                self.inputs.push_back((index, Input::Tick));
+            }
+            self.run();
+        }
+    }
+
+    pub fn start(&mut self, index: usize, command: Command) -> CommandId {
+        self.commands += 1;
+        let id = CommandId([self.commands; 16]);
+        self.inputs
+            .push_back((index, Input::Command { id, command }));
+        id
+    }
+
+    pub fn command(&mut self, index: usize, command: Command) -> Result<Reply, CommandError> {
+        let id = self.start(index, command);
+        self.run();
+        self.nodes[index]
+            .replies
+            .remove(&id)
+            .expect("every command is answered")
+    }
+
+    /// The process dies and starts again from its disk.
+    pub fn restart(&mut self, index: usize) {
+        let others: Vec<usize> = self.nodes[index].connections.keys().copied().collect();
+        for other in &others {
+            self.disconnect(index, *other);
+        }
+        self.inputs.retain(|(to, _)| *to != index);
+        let node = &mut self.nodes[index];
+        node.boots += 1;
+        let records = node
+            .disk
+            .iter()
+            .filter(|(key, _)| key.space.is_loaded_at_start())
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        let boot = Boot {
+            entropy: [100 + node.boots; 32],
+        };
+        let (restored, effects) =
+            Node::restore(config(), node.signer.node_id(), &boot, self.now, &records).unwrap();
+        node.node = restored;
+        self.carry_out(index, effects);
+        self.welcome(index);
+        self.run();
+        for other in others {
+            self.connect(index, other);
+        }
+    }
+
+    pub fn archived(&self, index: usize, space: Space) -> usize {
+        self.nodes[index]
+            .disk
+            .keys()
+            .filter(|key| key.space == space)
+            .count()
+    }
+}

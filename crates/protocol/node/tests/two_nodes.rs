@@ -1,0 +1,217 @@
+//! The main path, without IO: open, pay, forward, restart, close.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at what should not be"
+)]
+
+mod common;
+
+use bitcoin::{Amount, secp256k1::PublicKey};
+use common::World;
+use fulmen_node::{
+    ChannelSelector, ChannelState, CloseMode, Command, Event, OpenChannelCommand, PayCommand, Reply,
+};
+use fulmen_types::{ChannelType, Msat, record::Space};
+
+fn open(peer: PublicKey, channel_type: Option<ChannelType>) -> Command {
+    Command::OpenChannel(OpenChannelCommand {
+        peer,
+        amount: Amount::from_sat(1_000_000),
+        push: Msat::from_sat(300_000),
+        announce: true,
+        feerate: None,
+        channel_type,
+    })
+}
+
+fn open_ready(world: &mut World, from: usize, to: usize, channel_type: Option<ChannelType>) {
+    world.connect(from, to);
+    let command = open(world.id(to), channel_type);
+    let reply = world.command(from, command);
+    assert!(
+        matches!(reply, Ok(Reply::ChannelOpening { .. })),
+        "{reply:?}"
+    );
+    world.mine(6);
+    for index in [from, to] {
+        let ready = world.nodes[index]
+            .events
+            .iter()
+            .any(|e| matches!(e, Event::ChannelReady { .. }));
+        assert!(ready, "{:?}", world.nodes[index].events);
+    }
+}
+
+fn pay(world: &mut World, from: usize, to: usize, sat: u64) {
+    let invoice = Command::CreateInvoice {
+        amount: Some(Msat::from_sat(sat)),
+        description: "test".into(),
+        expiry_secs: 3_600,
+    };
+    let Ok(Reply::Invoice { invoice, .. }) = world.command(to, invoice) else {
+        panic!("invoice")
+    };
+    let command = Command::Pay(PayCommand {
+        invoice,
+        amount: None,
+        max_fee: None,
+        timeout_secs: None,
+    });
+    let reply = world.command(from, command);
+    assert!(matches!(reply, Ok(Reply::Payment { .. })), "{reply:?}");
+}
+
+fn succeeded(world: &World, index: usize) -> usize {
+    let events = &world.nodes[index].events;
+    events
+        .iter()
+        .filter(|e| matches!(e, Event::PaymentSucceeded { .. }))
+        .count()
+}
+
+fn close_together(world: &mut World, index: usize) {
+    let channel = ChannelSelector::Id(world.nodes[index].node.channels_info()[0].channel_id);
+    let mode = CloseMode::Cooperative {
+        script_pubkey: None,
+        feerate: None,
+    };
+    assert_eq!(
+        world.command(index, Command::CloseChannel { channel, mode }),
+        Ok(Reply::Done)
+    );
+}
+
+#[test]
+fn open_pay_both_ways_restart_and_close() {
+    for channel_type in [None, Some(ChannelType::static_remote_key())] {
+        let mut world = World::new(2);
+        open_ready(&mut world, 0, 1, channel_type);
+        pay(&mut world, 0, 1, 10_000);
+        pay(&mut world, 1, 0, 20_000);
+        assert_eq!((succeeded(&world, 0), succeeded(&world, 1)), (1, 1));
+        world.restart(0);
+        world.restart(1);
+        pay(&mut world, 0, 1, 30_000);
+        assert_eq!(succeeded(&world, 0), 2);
+        let info = world.nodes[0].node.channels_info();
+        assert_eq!(info[0].balances.0, Msat::from_sat(680_000));
+        assert_eq!(world.archived(0, Space::PaymentArchive), 2);
+        assert_eq!(world.archived(0, Space::Payment), 0);
+
+        close_together(&mut world, 1);
+        world.mine(1);
+        for node in &world.nodes {
+            let info = node.node.channels_info();
+            assert!(
+                matches!(info[0].state, ChannelState::OnChain(_)),
+                "{:?}",
+                info[0].state
+            );
+        }
+        world.mine(100);
+        for node in &world.nodes {
+            assert!(node.node.channels_info().is_empty());
+            let left: Vec<_> = node
+                .disk
+                .keys()
+                .filter(|key| {
+                    matches!(
+                        key.space,
+                        Space::Channel | Space::Htlc | Space::Resolution | Space::RemoteCommitment
+                    )
+                })
+                .collect();
+            assert!(left.is_empty(), "{left:?}");
+        }
+    }
+}
+
+#[test]
+fn three_hops_by_gossip_alone() {
+    let mut world = World::new(4);
+    for hop in 0..3 {
+        open_ready(&mut world, hop, hop + 1, None);
+    }
+    world.mine(6);
+    world.wait(20);
+    let info = world.nodes[0].node.info();
+    assert_eq!(info.graph, (4, 3), "the graph has reached the other end");
+    pay(&mut world, 0, 3, 10_000);
+    assert_eq!(succeeded(&world, 0), 1, "{:?}", world.nodes[0].events);
+    pay(&mut world, 3, 0, 5_000);
+    assert_eq!(succeeded(&world, 3), 1, "{:?}", world.nodes[3].events);
+    let forwarded = |i: usize| {
+        world.nodes[i]
+            .events
+            .iter()
+            .filter(|e| matches!(e, Event::PaymentForwarded { .. }))
+            .count()
+    };
+    assert_eq!((forwarded(1), forwarded(2)), (2, 2));
+}
+
+#[test]
+fn a_forward_survives_a_disconnect_after_every_message() {
+    for cut in 0..60 {
+        let mut world = World::new(3);
+        open_ready(&mut world, 0, 1, None);
+        open_ready(&mut world, 1, 2, None);
+        world.mine(6);
+        world.wait(10);
+        world.deliver = Some(cut);
+        pay(&mut world, 0, 2, 10_000);
+        world.deliver = None;
+        let pairs = [(0, 1), (1, 2)];
+        for (a, b) in pairs {
+            if !world.nodes[a].connections.contains_key(&b) {
+                world.connect(a, b);
+            }
+        }
+        world.wait(10);
+        assert_eq!(
+            succeeded(&world, 0),
+            1,
+            "cut after {cut}: {:?}",
+            world.nodes[0].events
+        );
+        let info = world.nodes[1].node.channels_info();
+        assert!(
+            info.iter().all(|c| c.htlcs == (0, 0)),
+            "cut after {cut}: {info:?}"
+        );
+    }
+}
+
+#[test]
+fn a_forwarder_restarts_after_every_message() {
+    for cut in 0..60 {
+        let mut world = World::new(3);
+        open_ready(&mut world, 0, 1, None);
+        open_ready(&mut world, 1, 2, None);
+        world.mine(6);
+        world.wait(10);
+        world.deliver = Some(cut);
+        pay(&mut world, 0, 2, 10_000);
+        world.deliver = None;
+        world.restart(1);
+        for (a, b) in [(0, 1), (1, 2)] {
+            if !world.nodes[a].connections.contains_key(&b) {
+                world.connect(a, b);
+            }
+        }
+        world.wait(10);
+        assert_eq!(
+            succeeded(&world, 0),
+            1,
+            "cut after {cut}: {:?}",
+            world.nodes[0].events
+        );
+        let info = world.nodes[1].node.channels_info();
+        assert!(
+            info.iter().all(|c| c.htlcs == (0, 0)),
+            "cut after {cut}: {info:?}"
+        );
+    }
+}
