@@ -227,7 +227,10 @@ impl Resolution {
                 transaction,
             } => self.wallet_signed(claim, attempt, transaction),
             EnforceInput::BroadcastResult { id, verdict } => {
-                self.verdict(id, verdict, ctx.tip, &mut out);
+                if !self.verdict(id, verdict, ctx.tip, &mut out) {
+                    // The usual answer changes nothing; with many claims it comes many times.
+                    return out;
+                }
             }
             EnforceInput::StoredRecord { number, commitment } => {
                 self.stored_record(number, commitment, ctx.secp, batch);
@@ -400,13 +403,14 @@ impl Resolution {
         self.run.rebroadcast = true;
     }
 
+    /// Takes the network's word, and says whether it changes anything.
     fn verdict(
         &mut self,
         id: BroadcastId,
         verdict: BroadcastVerdict,
         tip: BlockHeight,
         out: &mut Vec<EnforceOutput>,
-    ) {
+    ) -> bool {
         match (id, verdict) {
             (
                 _,
@@ -414,7 +418,7 @@ impl Resolution {
                 | BroadcastVerdict::Known
                 | BroadcastVerdict::Unsigned
                 | BroadcastVerdict::Other,
-            ) => {}
+            ) => return false,
             (BroadcastId::FundingSpend, BroadcastVerdict::BelowFloor) => {
                 // Our commitment pays too little by itself: a child must pay.
                 self.state.needs_child = true;
@@ -443,6 +447,7 @@ impl Resolution {
                 }
             }
         }
+        true
     }
 
     /// Where all channel outputs of a claim are known to be in blocks, it must be the wallet's coins that are

@@ -434,3 +434,76 @@ fn a_preimage_after_the_failure_says_nothing() {
     world.input_alice(EnforceInput::Preimage(preimage(1)));
     assert!(world.alice.fulfilled.is_empty());
 }
+
+/// Spends all coins of the wallet's coin script in a block, as another copy of the same wallet could.
+fn take_coins_away(world: &mut World, coins: &[OutPoint]) {
+    let spent: Vec<bitcoin::TxOut> = coins
+        .iter()
+        .map(|o| world.chain.coin(o).unwrap().out.clone())
+        .collect();
+    let value: Amount = spent.iter().map(|o| o.value).sum();
+    let tx = Transaction {
+        version: bitcoin::transaction::Version::TWO,
+        lock_time: bitcoin::absolute::LockTime::ZERO,
+        input: coins
+            .iter()
+            .map(|o| bitcoin::TxIn {
+                previous_output: *o,
+                ..Default::default()
+            })
+            .collect(),
+        output: vec![bitcoin::TxOut {
+            value: value - Amount::from_sat(2_000),
+            script_pubkey: world.alice.wallet.sweep_script(),
+        }],
+    };
+    let tx = world.alice.wallet.sign(tx, &spent);
+    world.mine_only(&[tx]);
+}
+
+fn coins_of(world: &World, tx: &Transaction) -> Vec<OutPoint> {
+    let script = world.alice.wallet.coin_script();
+    let is_coin = |o: &OutPoint| {
+        let coin = world.chain.coin(o);
+        coin.is_some_and(|c| c.out.script_pubkey == script)
+    };
+    let inputs = tx.input.iter().map(|i| i.previous_output);
+    inputs.filter(is_coin).collect()
+}
+
+/// Leased coins that something else spends are given back, and others are asked for.
+#[test]
+fn coins_that_are_gone_are_replaced() {
+    for child in [true, false] {
+        let mut world = World::new(ANCHORS);
+        world.chain.set_policy(Policy {
+            mempool_min_feerate: 3_000,
+            ..Policy::default()
+        });
+        let expiry = world.height() + 6;
+        let htlcs = [htlc(0, Side::Local, 50_000, 1, expiry)];
+        let feerate = if child { 253 } else { 3_000 };
+        let (alices, _) = world.evidence(&content(CURRENT, &htlcs, feerate), &[]);
+        world.alice.muted = child;
+        world.start_alice(alices, Start::ForceClose);
+        if !child {
+            world.mine_to(expiry - 1);
+            world.alice.muted = true;
+            world.mine(1);
+        }
+        let last = world.alice.sent.last().unwrap().last().unwrap().clone();
+        let coins = coins_of(&world, &last);
+        assert!(!coins.is_empty());
+        world.alice.muted = false;
+        take_coins_away(&mut world, &coins);
+        world.mine(20);
+        assert_eq!(
+            world.alice.failed,
+            [HtlcId::new(0)],
+            "{:?}",
+            world.alice.refusals
+        );
+        let missing = |r: &String| r.contains("missing");
+        assert!(world.alice.refusals.iter().any(missing));
+    }
+}

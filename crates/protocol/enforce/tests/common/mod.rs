@@ -12,7 +12,7 @@ pub mod wallet;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bitcoin::{Amount, Network, OutPoint, Transaction, secp256k1::PublicKey};
-use fulmen_devchain::{Chain, Config, Reject, RejectKind};
+use fulmen_devchain::{Chain, Config, PackageTx, Reject, RejectKind};
 use fulmen_enforce::{
     BroadcastVerdict, ClaimFeerates, EnforceContext, EnforceEvent, EnforceInput, EnforceOutput,
     Evidence, Resolution, Start,
@@ -661,7 +661,15 @@ impl Party {
                 if result.is_ok() {
                     return BroadcastVerdict::Accepted;
                 }
-                let reason = result.reason().unwrap_or_default().to_owned();
+                // A child whose coins are gone matters more than the fee of its parent.
+                let refused = result.txs.iter().filter_map(|(_, r)| match r {
+                    PackageTx::Refused(reject) => Some(reject.to_string()),
+                    _ => None,
+                });
+                let reasons: Vec<String> = refused.collect();
+                let missing = reasons.iter().find(|r| r.contains("missing")).cloned();
+                let reason = missing.or_else(|| result.reason().map(str::to_owned));
+                let reason = reason.unwrap_or_default();
                 self.refusals.push(reason.clone());
                 if reason.contains("missing") {
                     BroadcastVerdict::MissingInputs
