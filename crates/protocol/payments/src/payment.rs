@@ -233,9 +233,10 @@ pub struct NewHtlc {
 /// What payments ask of the node.
 #[derive(Clone, Debug)]
 pub enum PaymentOutput {
-    /// Find a route; answer by [`Outgoing::route_answered`].
+    /// Find a route; answer by [`Outgoing::route_answered`](crate::Outgoing::route_answered).
     FindRoute(Box<RouteQuestion>),
-    /// Add an HTLC in this step; answer by [`Outgoing::htlc_refused`] if the channel does not take it.
+    /// Add an HTLC in this step; answer by [`Outgoing::htlc_refused`](crate::Outgoing::htlc_refused) if
+    /// the channel does not take it.
     AddHtlc(NewHtlc),
     /// The payment has ended: an event for the user. Its record is in the batch.
     Done(PaymentHash),
