@@ -27,6 +27,8 @@ use crate::{
 
 /// How long an unconfirmed transaction rests before it is sent again without a new block.
 const REBROADCAST_MILLIS: u64 = 60_000;
+/// After so many blocks of refusals a child's coins are doubted.
+const DOUBT_BLOCKS: u32 = 3;
 
 /// The on-chain end of one channel.
 #[derive(Clone, Debug)]
@@ -60,6 +62,8 @@ pub(crate) struct Run {
     pub(crate) record_absent: bool,
     /// At which height a child's inputs were missing.
     missing_at: BTreeMap<ClaimId, BlockHeight>,
+    /// Children that were given other coins because nothing else helped.
+    coins_doubted: BTreeSet<ClaimId>,
     /// What is out is sent again in this step.
     pub(crate) rebroadcast: bool,
     pub(crate) last_broadcast: Timestamp,
@@ -413,6 +417,13 @@ impl Resolution {
     ) -> bool {
         match (id, verdict) {
             (
+                BroadcastId::Claim { claim, .. },
+                BroadcastVerdict::Accepted | BroadcastVerdict::Known,
+            ) => {
+                self.run.missing_at.remove(&claim);
+                return false;
+            }
+            (
                 _,
                 BroadcastVerdict::Accepted
                 | BroadcastVerdict::Known
@@ -444,6 +455,10 @@ impl Resolution {
                 let live = |c: &&mut Claim| c.live.as_ref().is_some_and(|a| a.number == attempt);
                 if let Some(claim) = claim.filter(live) {
                     claim.refused = true;
+                    let (id, is_child) = (claim.id, claim.group == Group::Child);
+                    if is_child {
+                        self.doubt_coins(id, tip);
+                    }
                 }
             }
         }
@@ -479,6 +494,24 @@ impl Resolution {
             self.state.leases.remove(&lease);
             self.state.add_lease(fresh);
             out.push(EnforceOutput::ReleaseCoins { lease });
+        }
+    }
+
+    /// A package that is refused block after block for its fee, although it pays more each time: the chain
+    /// source may only tell of the parent, and the child's coins be gone. Other coins are tried, once; the old
+    /// ones stay leased, because the child may be out there.
+    fn doubt_coins(&mut self, id: ClaimId, tip: BlockHeight) {
+        let since = *self.run.missing_at.entry(id).or_insert(tip);
+        if tip < since.plus(DOUBT_BLOCKS) || !self.run.coins_doubted.insert(id) {
+            return;
+        }
+        let number = self.state.take_number();
+        self.state.add_lease(number);
+        if let Some(claim) = self.claims.get_mut(&id) {
+            claim.lease = Some(number);
+            if let Some(live) = claim.live.take() {
+                claim.must_replace = claim.must_replace.max(live.fee);
+            }
         }
     }
 

@@ -114,6 +114,8 @@ pub struct Party {
     pub runs: usize,
     /// Nothing that it broadcasts arrives.
     pub muted: bool,
+    /// Of a refused package it is told the first reason only.
+    pub blunt: bool,
 }
 
 pub struct World {
@@ -431,6 +433,7 @@ impl Party {
             crashes: false,
             runs: 0,
             muted: false,
+            blunt: false,
         }
     }
 
@@ -667,7 +670,10 @@ impl Party {
                     _ => None,
                 });
                 let reasons: Vec<String> = refused.collect();
-                let missing = reasons.iter().find(|r| r.contains("missing")).cloned();
+                let missing = reasons
+                    .iter()
+                    .find(|r| r.contains("missing") && !self.blunt);
+                let missing = missing.cloned();
                 let reason = missing.or_else(|| result.reason().map(str::to_owned));
                 let reason = reason.unwrap_or_default();
                 self.refusals.push(reason.clone());
