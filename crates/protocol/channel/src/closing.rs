@@ -320,13 +320,17 @@ impl Funded {
                 return Err(Rule::ClosingFeeNotBetween);
             }
         }
+        if acceptable {
+            return Ok(fee);
+        }
         let (low, high) = (last_sent.min(fee), last_sent.max(fee));
-        let middle = Amount::from_sat(low.to_sat().midpoint(high.to_sat()));
-        Ok(if acceptable || middle <= low || middle >= high {
-            fee
+        let middle = Amount::from_sat(low.to_sat().midpoint(high.to_sat()))
+            .clamp(ours.min_fee_satoshis, ours.max_fee_satoshis);
+        if low < middle && middle < high {
+            Ok(middle)
         } else {
-            middle
-        })
+            Err(Rule::ClosingNoOverlap)
+        }
     }
 
     /// Lets a signer that could not answer be asked again.

@@ -36,6 +36,13 @@ impl Funded {
         if !self.is_alive() {
             return;
         }
+        if matches!(self.link, Link::CheckingSecret(_))
+            && !matches!(reason, CloseReason::PeerFault(_))
+        {
+            // What we would broadcast may be revoked: until the signer has answered, not even a peer's
+            // error or a deadline fails the channel.
+            return;
+        }
         if self.link != Link::Down {
             self.link = Link::Ignoring;
         }

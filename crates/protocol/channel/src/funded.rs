@@ -162,6 +162,9 @@ impl Funded {
                 if !self.is_alive() {
                     return Err(Refusal::Closed.into());
                 }
+                if matches!(self.link, Link::CheckingSecret(_)) {
+                    return Err(Refusal::WrongState.into());
+                }
                 self.say_error("closed by our owner", out);
                 self.force_close(ctx, CloseReason::Requested, out);
             }
@@ -182,7 +185,7 @@ impl Funded {
     fn advance(&mut self, ctx: &ChannelContext<'_>, out: &mut Vec<ChannelOutput>) {
         if self.is_up() {
             self.send_resolutions(out);
-            self.send_shutdown(ctx, out);
+            self.send_shutdown(out);
             self.send_closing_signed(ctx, out);
             self.ask_announcement(ctx, out);
         }

@@ -205,7 +205,7 @@ impl Opening {
                 ));
                 Ok(Progress::Over)
             }
-            ChannelInput::FundingReady(transaction) => self.funding_ready(ctx, transaction, out),
+            ChannelInput::FundingReady(transaction) => self.funding_ready(transaction, out),
             ChannelInput::FundingFailed(why) => {
                 out.push(self.error("the funding transaction can't be made"));
                 out.push(ChannelOutput::Abandoned(why));
@@ -307,7 +307,6 @@ impl Opening {
 
     fn funding_ready(
         mut self: Box<Self>,
-        ctx: &ChannelContext<'_>,
         transaction: Transaction,
         out: &mut Vec<ChannelOutput>,
     ) -> Result<Progress, (Box<Self>, ChannelError)> {
@@ -337,7 +336,6 @@ impl Opening {
             funding_output_index: vout,
             request: Box::new(self.first_remote_commitment(&remote, outpoint)),
         }));
-        let _ = ctx;
         self.stage = Stage::Signed {
             remote,
             outpoint,

@@ -92,11 +92,7 @@ impl Funded {
 
     /// Says it as soon as no update of ours waits for our signature (BOLT 2: none pending on the
     /// receiver's commitment).
-    pub(crate) fn send_shutdown(
-        &mut self,
-        _ctx: &ChannelContext<'_>,
-        out: &mut Vec<ChannelOutput>,
-    ) {
+    pub(crate) fn send_shutdown(&mut self, out: &mut Vec<ChannelOutput>) {
         if self.has_unsigned_updates(Side::Local) {
             return;
         }

@@ -1,4 +1,5 @@
 //! Shutdown and the fee of the closing transaction.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
 
@@ -8,8 +9,10 @@ use fulmen_channel::{
     ChannelError, ChannelInput, ChannelOutput, ChannelStatus, CloseReason, Refusal, Rule,
     UpfrontShutdown,
 };
+use fulmen_signer::{ClosingSigning, Signer, SigningAnswer, SigningRequest};
+use fulmen_tx::{ClosingContent, ClosingOutputs};
 use fulmen_types::{ChannelType, FeeratePerKw, Msat};
-use fulmen_wire::{ClosingSigned, Message, Shutdown};
+use fulmen_wire::{ClosingSigned, FeeRange, Message, Shutdown};
 
 fn shutdown() -> ChannelInput {
     ChannelInput::Shutdown {
@@ -190,10 +193,9 @@ fn an_upfront_script_binds_both_ends() {
 }
 
 #[test]
-fn a_legacy_peer_without_fee_range_meets_in_the_middle() {
+fn peers_without_fee_range_agree_too() {
     let mut pair = Pair::ready();
     pair.a.config.closing_timeout_millis = u64::MAX;
-    pair.b.world_feerate_hint();
     pair.command(Who::A, shutdown()).unwrap();
     let mut turns = 0;
     loop {
@@ -250,16 +252,110 @@ fn silence_ends_in_a_forced_close() {
     );
 }
 
-impl common::End {
-    fn world_feerate_hint(&mut self) {
-        self.config.closing_timeout_millis = u64::MAX;
-    }
-}
-
 impl Pair {
     fn run_until_closing_signed(&mut self) {
         while !matches!(self.a.outbox.front(), Some(Message::ClosingSigned(_))) {
             assert!(self.deliver());
         }
     }
+}
+
+/// A opened and has made its proposal; B answers whatever a test wants, properly signed.
+fn proposed() -> (Pair, Amount, FeeRange) {
+    let mut pair = Pair::ready();
+    pair.command(Who::A, shutdown()).unwrap();
+    pair.run_until_closing_signed();
+    let Some(Message::ClosingSigned(m)) = pair.a.outbox.pop_front() else {
+        panic!("closing_signed is next");
+    };
+    (pair, m.fee_satoshis, m.fee_range.expect("we send it"))
+}
+
+fn answer(pair: &mut Pair, fee: u64, range: Option<(u64, u64)>) {
+    let params = *pair.b.channel().params().unwrap();
+    let request = ClosingSigning {
+        params,
+        content: ClosingContent {
+            to_local: Msat::from_sat(300_000),
+            to_remote: Msat::from_sat(700_000),
+            local_script: script(2),
+            remote_script: script(1),
+            fee: Amount::from_sat(fee),
+        },
+        outputs: ClosingOutputs::Both,
+    };
+    let request = SigningRequest::Closing(Box::new(request));
+    let SigningAnswer::Signature(signature) = pair.b.signer.answer(&request) else {
+        panic!("the signer signs");
+    };
+    let message = ClosingSigned {
+        channel_id: pair.a.channel().channel_id(),
+        fee_satoshis: Amount::from_sat(fee),
+        signature,
+        fee_range: range.map(|(min, max)| FeeRange {
+            min_fee_satoshis: Amount::from_sat(min),
+            max_fee_satoshis: Amount::from_sat(max),
+        }),
+    };
+    pair.input(Who::A, ChannelInput::Message(message.into()))
+        .unwrap();
+}
+
+fn last_fee(pair: &mut Pair) -> Amount {
+    match pair.a.outbox.pop_back() {
+        Some(Message::ClosingSigned(m)) => m.fee_satoshis,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn has_fault(pair: &Pair, rule: Rule) -> bool {
+    pair.a
+        .has_event(|e| matches!(e, ChannelOutput::Fault(fault) if fault.rule == rule))
+}
+
+#[test]
+fn any_fee_in_our_range_is_agreed_to_and_said_again() {
+    let (mut pair, proposed, range) = proposed();
+    let other = proposed + Amount::ONE_SAT;
+    assert!(other < range.max_fee_satoshis);
+    answer(&mut pair, other.to_sat(), None);
+    assert_eq!(last_fee(&mut pair), other);
+    assert!(pair.a.channel().mutual_close().is_some());
+    pair.assert_no_fault();
+}
+
+#[test]
+fn without_range_we_go_towards_the_peer_and_never_beyond_our_maximum() {
+    let (mut pair, _, range) = proposed();
+    answer(&mut pair, 50_000, None);
+    assert_eq!(last_fee(&mut pair), range.max_fee_satoshis);
+    assert!(pair.a.channel().mutual_close().is_none());
+    // Not strictly between the last two.
+    answer(&mut pair, 60_000, None);
+    assert!(has_fault(&pair, Rule::ClosingFeeNotBetween));
+    assert_eq!(pair.a.channel().status(), ChannelStatus::ShuttingDown);
+
+    // The peer comes down to what we would pay.
+    let (mut pair, ..) = proposed();
+    answer(&mut pair, 50_000, None);
+    answer(&mut pair, range.max_fee_satoshis.to_sat(), None);
+    assert!(pair.a.channel().mutual_close().is_some());
+    pair.assert_no_fault();
+}
+
+#[test]
+fn ranges_that_do_not_overlap_are_warned_about_and_fees_outside_fail() {
+    let (mut pair, _, range) = proposed();
+    let above = range.max_fee_satoshis.to_sat() + 1;
+    answer(&mut pair, above, Some((above, above * 2)));
+    assert!(has_fault(&pair, Rule::ClosingNoOverlap));
+    assert_eq!(pair.a.channel().status(), ChannelStatus::ShuttingDown);
+
+    let (mut pair, ..) = proposed();
+    answer(&mut pair, above, Some((300, above * 2)));
+    assert!(has_fault(&pair, Rule::ClosingFeeOutsideRange));
+    assert!(matches!(
+        pair.a.channel().status(),
+        ChannelStatus::ForceClosing(_)
+    ));
 }

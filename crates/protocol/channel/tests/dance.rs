@@ -1,4 +1,5 @@
 //! Open, HTLCs in both directions, the dance of commitments.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Closing by our commitment: data, deadlines, old state, the freeze.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
 
@@ -305,6 +306,30 @@ fn old_state_is_recognised_and_never_broadcast() {
 }
 
 #[test]
+fn an_error_or_a_deadline_waits_for_the_check_of_a_secret() {
+    let mut pair = with_old_store_of_a();
+    pair.a.events.clear();
+    pair.a.withhold_secret_checks = true;
+    pair.connect();
+    // B's channel_reestablish, then its error: without the check A would broadcast a revoked commitment.
+    pair.run();
+    pair.world.tip = pair.world.tip.plus(1_000);
+    pair.input(Who::A, ChannelInput::Block).unwrap();
+    pair.input(Who::A, ChannelInput::ForceClose).unwrap_err();
+    assert!(
+        !pair
+            .a
+            .has_event(|e| matches!(e, ChannelOutput::ForceClosing(_)))
+    );
+    let request = Box::new(pair.a.withheld.pop().expect("the question is out"));
+    let answer = Box::new(pair.a.signer.answer(&request));
+    pair.input(Who::A, ChannelInput::Signed { request, answer })
+        .unwrap();
+    assert_eq!(pair.a.channel().status(), ChannelStatus::Stale);
+    assert!(matches!(pair.a.outbox.back(), Some(Message::Error(_))));
+}
+
+#[test]
 fn a_peer_that_is_behind_is_told_and_waited_for() {
     let mut pair = with_old_store_of_a();
     pair.b.events.clear();
@@ -328,9 +353,11 @@ fn reestablish_of(pair: &mut Pair) -> ChannelReestablish {
     m
 }
 
+type Change = fn(&mut ChannelReestablish);
+
 #[test]
 fn every_wrong_reestablish_makes_its_transition() {
-    let cases: [(fn(&mut ChannelReestablish), Rule); 5] = [
+    let cases: [(Change, Rule); 5] = [
         (|m| m.next_commitment_number = 0, Rule::ReestablishZero),
         (
             |m| m.next_commitment_number += 1,

@@ -1,4 +1,5 @@
 //! Messages that break a rule: each is answered as BOLT 2 asks, and nothing panics.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
 
@@ -56,6 +57,8 @@ fn pair() -> Pair {
 }
 
 type Make = fn(&Pair) -> Message;
+
+type ChangeSignatures = fn(&mut Vec<Signature>);
 
 const FROM_B: &[(Make, Rule)] = &[
     (
@@ -324,12 +327,12 @@ fn messages_that_harm_nobody_are_taken() {
 
 #[test]
 fn a_bad_htlc_signature_or_count_fails_the_channel() {
-    let change: [(fn(&mut Vec<Signature>), Rule); 3] = [
+    let changes: [(ChangeSignatures, Rule); 3] = [
         (|s| s[0] = bad_signature(), Rule::HtlcSignature),
         (|s| s.clear(), Rule::HtlcSignatureCount),
         (|s| s.push(s[0]), Rule::HtlcSignatureCount),
     ];
-    for (change, rule) in change {
+    for (change, rule) in changes {
         let mut pair = pair();
         pair.add(Who::B, Msat::from_sat(3_000), unknown_hash(2), b"b1")
             .unwrap();

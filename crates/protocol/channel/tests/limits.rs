@@ -1,5 +1,6 @@
 //! Reserve, fee spike buffer, counts, values, dust exposure: what we refuse to send and how we take what is
 //! sent.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Opening: what is refused, by which end, and what is remembered.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! A scripted scenario, cut after every single message: disconnected, or crashed at one end or both. The
 //! end is the same every time.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
 
@@ -71,7 +72,6 @@ const LINKS: [(&[u8], Who); 6] = [
 /// Adds once more what never was added or was lost.
 fn retry(pair: &mut Pair) {
     for step in [0, 2, 3, 5, 6] {
-        let before = (pair.a.added.clone(), pair.b.added.clone());
         let known: Vec<Vec<u8>> = [&pair.a, &pair.b]
             .iter()
             .flat_map(|end| {
@@ -83,7 +83,6 @@ fn retry(pair: &mut Pair) {
                 live.chain(end.outcomes.keys().cloned()).collect::<Vec<_>>()
             })
             .collect();
-        let _ = before;
         let wanted: Vec<&[u8]> = match step {
             0 => vec![b"a-ok", b"a-fail"],
             2 => vec![b"b-ok"],
@@ -142,7 +141,7 @@ fn scenario(channel_type: &ChannelType, cuts: &[(usize, Cut)], per_step: usize) 
     pair.run();
     let messages = pair.delivered - start;
     retry(&mut pair);
-    check(&mut pair, cuts.next().is_some());
+    check(&mut pair);
     messages
 }
 
@@ -160,7 +159,7 @@ fn interrupt(pair: &mut Pair, cut: Cut) {
     pair.connect();
 }
 
-fn check(pair: &mut Pair, _uncut: bool) {
+fn check(pair: &mut Pair) {
     pair.assert_no_fault();
     // 700000 - 20000 + 15000 + 77.777
     assert_eq!(pair.settled(), Msat::new(695_077_777));

@@ -1,5 +1,5 @@
 //! Two channels in memory, each with a signer and a store, and two wires between them.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -70,6 +70,7 @@ pub struct End {
     pub decide: Decide,
     /// Questions of these kinds are kept back instead of answered.
     pub withhold_points: bool,
+    pub withhold_secret_checks: bool,
     pub withheld: Vec<SigningRequest>,
     /// Adds that were lost with a connection, to be made again.
     pub lost: Vec<AddHtlc>,
@@ -128,6 +129,7 @@ impl End {
             events: Vec::new(),
             decide: Decide::ByHash,
             withhold_points: false,
+            withhold_secret_checks: false,
             withheld: Vec::new(),
             lost: Vec::new(),
             added: BTreeMap::new(),
@@ -288,7 +290,10 @@ impl End {
                 }
                 ChannelOutput::AskSign(request) => {
                     let is_point = matches!(*request, SigningRequest::PerCommitmentPoint { .. });
-                    if self.withhold_points && is_point {
+                    let is_check = matches!(*request, SigningRequest::CheckOwnSecret { .. });
+                    let is_withheld = (self.withhold_points && is_point)
+                        || (self.withhold_secret_checks && is_check);
+                    if is_withheld {
                         self.withheld.push(*request);
                     } else {
                         let answer = Box::new(self.signer.answer(&request));
