@@ -112,7 +112,13 @@ impl Channel {
         htlcs: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<Self, RestoreError> {
         let (core, htlcs) = records::read(core, htlcs)?;
-        let state = State::Funded(Box::new(Funded::new(core, htlcs)));
+        let funded = Funded::new(core, htlcs);
+        if !funded.is_conserved() {
+            return Err(RestoreError::Inconsistent(
+                "the balances and HTLCs are not what the channel holds".into(),
+            ));
+        }
+        let state = State::Funded(Box::new(funded));
         Ok(Self { state })
     }
 

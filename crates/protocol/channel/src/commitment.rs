@@ -98,6 +98,17 @@ impl Funded {
         content
     }
 
+    /// Whether every commitment divides exactly what the funding output holds.
+    pub(crate) fn is_conserved(&self) -> bool {
+        let value = Some(Msat::from_amount(self.core.params.funding.value));
+        let views = [View::Now, View::Signed, View::BeforeLast];
+        [Side::Local, Side::Remote].into_iter().all(|owner| {
+            views
+                .iter()
+                .all(|view| self.content(owner, *view).total() == value)
+        })
+    }
+
     fn feerate(&self, owner: Side, view: View) -> FeeratePerKw {
         let opener = self.core.params.opener;
         self.core
@@ -189,6 +200,10 @@ impl Funded {
                 self.core.next_local_htlc_id = id.next();
             }
         }
+        debug_assert!(
+            self.is_conserved(),
+            "an update was said that nobody can pay"
+        );
         self.core.remote_number = number;
         self.core.awaiting_revocation = true;
         self.core.last_sent = LastSent::CommitmentSigned;
@@ -261,6 +276,10 @@ impl Funded {
                 self.core.next_remote_htlc_id = id.next();
             }
         }
+        debug_assert!(
+            self.is_conserved(),
+            "an update was taken that nobody can pay"
+        );
         self.core.local_number = number;
         self.core.local_points.advance();
         self.core.counterparty_signature = m.signature;
@@ -451,16 +470,13 @@ impl Htlc {
     }
 }
 
-/// Balances never go below zero: every update was checked before it was taken.
+/// Balances never go below zero: every update was checked before it was taken, and records are checked
+/// when they are read ([`Funded::is_conserved`]).
 fn take(content: &mut CommitmentContent, side: Side, amount: Msat) {
     let balance = match side {
         Side::Local => &mut content.to_local,
         Side::Remote => &mut content.to_remote,
     };
-    debug_assert!(
-        *balance >= amount,
-        "an update was taken that nobody can pay"
-    );
     *balance = balance.saturating_sub(amount);
 }
 

@@ -304,6 +304,49 @@ fn undecided_htlcs_and_known_preimages_are_told_again_after_a_crash() {
 }
 
 #[test]
+fn a_preimage_is_never_unlearned() {
+    let mut pair = Pair::ready();
+    pair.b.decide = common::Decide::Never;
+    pair.add(
+        Who::A,
+        Msat::from_sat(1_000),
+        preimage(1).payment_hash(),
+        b"x",
+    )
+    .unwrap();
+    pair.input(Who::A, ChannelInput::Commit).unwrap();
+    pair.run();
+    let htlc_id = pair.b.channel().htlcs()[0].id;
+    let message = fulmen_wire::UpdateFulfillHtlc {
+        channel_id: pair.a.channel().channel_id(),
+        id: htlc_id,
+        payment_preimage: preimage(1),
+        attribution_data: None,
+    };
+    // B says the preimage, leaves before signing, and fails the HTLC the next time.
+    pair.input(Who::A, ChannelInput::Message(message.into()))
+        .unwrap();
+    assert_eq!(pair.a.preimages.len(), 1);
+    pair.disconnect();
+    pair.crash(Who::A);
+    pair.disconnect();
+    pair.connect();
+    pair.run();
+    let resolution = fulmen_channel::HtlcResolution::Fail(vec![1; 292]);
+    let resolve = ChannelInput::Resolve {
+        htlc_id,
+        resolution,
+    };
+    pair.input(Who::B, resolve).unwrap();
+    pair.input(Who::B, ChannelInput::Commit).unwrap();
+    pair.run();
+    // Upstream stays settled, and the money stays here.
+    assert_eq!(pair.a.outcomes[b"x".as_slice()], Outcome::Settled);
+    assert_eq!(pair.settled(), Msat::from_sat(700_000));
+    pair.assert_no_fault();
+}
+
+#[test]
 fn channel_ready_and_funding_survive_cuts() {
     for cut in [Cut::Disconnect, Cut::CrashA, Cut::CrashB, Cut::CrashBoth] {
         for after in 0..6 {
