@@ -62,24 +62,20 @@ pub struct NodeInfo {
     pub feerates: Option<FeeratesInfo>,
     /// Connected peers.
     pub peers: usize,
-    /// Channels that wait for their funding to confirm.
-    pub channels_pending: usize,
     /// Channels that can be used now.
     pub channels_usable: usize,
-    /// Channels that are open, but whose peer is away.
-    pub channels_inactive: usize,
+    /// Channels that are being opened, or whose peer is away.
+    pub channels_waiting: usize,
     /// Channels that are being closed.
     pub channels_closing: usize,
     /// Nodes in the graph of the network.
     pub graph_nodes: usize,
     /// Channels in the graph of the network.
     pub graph_channels: usize,
-    /// HTLCs in flight over all channels.
-    pub htlcs_in_flight: usize,
     /// The number of the last event.
     pub last_event: u64,
-    /// Whether the node only watches the chain, because its store has failed.
-    pub enforce_only: bool,
+    /// Why the node only watches the chain, if it does: its store has failed.
+    pub trouble: Option<String>,
     /// How long the daemon runs, in seconds.
     pub uptime_secs: u64,
 }
@@ -119,7 +115,8 @@ pub struct ChannelInfo {
     pub peer: String,
     /// Whether the peer is connected.
     pub connected: bool,
-    /// How far it is: `opening`, `pending`, `open`, `shutdown`, `negotiating`, `closing`, ...
+    /// How far it is: `opening`, `pending`, `open`, `shutting_down`, `closing_together`, `force_closing`,
+    /// `on_chain` or `stale`.
     pub state: String,
     /// Whether payments can use it now.
     pub usable: bool,
@@ -137,16 +134,20 @@ pub struct ChannelInfo {
     pub local_msat: u64,
     /// What is the peer's.
     pub remote_msat: u64,
-    /// What we can send now, the reserve and fees put aside.
+    /// The most that we can send in one payment now.
     pub spendable_msat: u64,
-    /// What we can receive now.
-    pub receivable_msat: u64,
-    /// HTLCs in flight.
-    pub htlcs: usize,
+    /// HTLCs in flight that we offered.
+    pub htlcs_out: usize,
+    /// HTLCs in flight that the peer offered.
+    pub htlcs_in: usize,
+    /// What those that we offered carry.
+    pub htlcs_out_msat: u64,
+    /// What those that the peer offered carry.
+    pub htlcs_in_msat: u64,
     /// The commitments' feerate.
-    pub feerate_sat_per_kw: u32,
+    pub feerate_sat_per_kw: Option<u32>,
     /// Why it is being closed, and what is still to come.
-    pub closing: Option<String>,
+    pub detail: Option<String>,
 }
 
 /// Channels.
@@ -251,12 +252,16 @@ pub struct PaymentList {
 pub struct SweepInfo {
     /// The channel.
     pub channel_id: String,
-    /// What it is.
-    pub what: String,
-    /// Its value.
+    /// The output, `txid:index`.
+    pub outpoint: String,
+    /// What it is: `main`, `htlc_success`, `htlc_timeout`, `second_stage` or `penalty`.
+    pub kind: String,
+    /// Its value, before the fee of claiming it.
     pub amount_sat: u64,
     /// From which block on it can be claimed, where that is known.
-    pub at_height: Option<u32>,
+    pub claimable_at: Option<u32>,
+    /// The transaction that claims it, once there is one.
+    pub claimed_by: Option<String>,
 }
 
 /// What there is and where.
@@ -270,16 +275,12 @@ pub struct BalanceInfo {
     pub onchain_leased_sat: u64,
     /// Kept on chain for the fees of closing channels (part of the confirmed).
     pub reserve_sat: u64,
-    /// Ours in open channels.
-    pub channels_local_msat: u64,
-    /// The peers' in open channels.
-    pub channels_remote_msat: u64,
-    /// What we can send now.
+    /// Ours in open channels, what is in flight not counted.
+    pub channels_msat: u64,
+    /// In HTLCs that we offered and that are on their way.
+    pub in_flight_msat: u64,
+    /// The most that can be sent over each channel now, summed up.
     pub spendable_msat: u64,
-    /// What we can receive now.
-    pub receivable_msat: u64,
-    /// In HTLCs on their way.
-    pub htlcs_msat: u64,
     /// Of channels that are being closed, not back in the wallet yet.
     pub sweeping_sat: u64,
     /// The same one by one.
@@ -307,6 +308,8 @@ pub struct DecodedInvoice {
     pub expiry_secs: u64,
     /// Whether its time is over.
     pub expired: bool,
+    /// Whether it is for this node's network.
+    pub payable_here: bool,
     /// Blocks that the last HTLC must have.
     pub min_final_cltv_expiry_delta: u32,
     /// Private ways to the payee.

@@ -56,10 +56,6 @@ impl EdgeStore {
         }
     }
 
-    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.lock().store.get(&edge_key(key))
-    }
-
     /// At most `limit` records whose key begins with `prefix`, from the key `from` on.
     pub(crate) fn scan_prefix(
         &self,

@@ -55,6 +55,16 @@ impl Leases {
         self.by_purpose.get(purpose)
     }
 
+    /// What coins are put aside for, fundings excepted.
+    pub(super) fn claims(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.by_purpose.iter().filter(|(_, lease)| lease.funding.is_none()).map(|(key, _)| key)
+    }
+
+    /// The fundings.
+    pub(super) fn fundings(&self) -> impl Iterator<Item = (&Vec<u8>, &Funding)> {
+        self.by_purpose.iter().filter_map(|(key, lease)| Some((key, lease.funding.as_ref()?)))
+    }
+
     /// Whether a coin is put aside, for whatever.
     pub(super) fn holds(&self, coin: &OutPoint) -> bool {
         self.by_purpose.values().any(|lease| lease.coins.contains(coin))

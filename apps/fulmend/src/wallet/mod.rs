@@ -22,8 +22,7 @@ use fulmen_types::record::WriteBatch;
 use crate::edge::EdgeStore;
 
 pub(crate) use error::WalletFault;
-pub(crate) use spend::{WalletCoin, Withdrawal};
-pub(crate) use sync::follow_chain;
+pub(crate) use sync::CatchUp;
 
 use journal::Journal;
 use lease::Leases;
@@ -42,7 +41,6 @@ struct Inner {
     signers: [SignersContainer; 2],
     leases: Leases,
     journal: Journal,
-    network: Network,
 }
 
 /// What there is.
@@ -93,8 +91,7 @@ impl OnchainWallet {
             Ok(SignersContainer::build(keys, wallet.public_descriptor(keychain), wallet.secp_ctx()))
         };
         let signers = [signer(KeychainKind::External)?, signer(KeychainKind::Internal)?];
-        let mut inner =
-            Inner { wallet, signers, leases: Leases::load(edge)?, journal, network };
+        let mut inner = Inner { wallet, signers, leases: Leases::load(edge)?, journal };
         inner.persist(WriteBatch::new())?;
         Ok(Self { inner: Arc::new(Mutex::new(inner)) })
     }

@@ -1,8 +1,10 @@
 //! Spending: fundings, fees and withdrawals.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use bdk_wallet::{KeychainKind, LocalOutput, SignOptions, error::CreateTxError};
+use bdk_wallet::{
+    KeychainKind, LocalOutput, SignOptions, chain::ChainPosition, error::CreateTxError,
+};
 use bitcoin::{Amount, FeeRate, OutPoint, Psbt, ScriptBuf, Transaction, TxOut, Witness};
 use fulmen_types::{FeeratePerKw, record::WriteBatch};
 
@@ -15,6 +17,9 @@ use super::{
 const WITNESS_WEIGHT: u64 = 66;
 /// Outpoint, empty script and sequence, and the witness.
 const INPUT_WEIGHT: u64 = 41 * 4 + WITNESS_WEIGHT;
+
+/// So many blocks deep nothing is undone any more.
+const BURIED: u32 = 100;
 
 /// A coin that is put aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,6 +137,68 @@ impl OnchainWallet {
         Ok(())
     }
 
+    /// These are all the claims that coins are held for: the coins of other claims are free. Fundings are
+    /// not touched.
+    pub(crate) fn keep_only_claims(
+        &self,
+        held: BTreeMap<Vec<u8>, Vec<OutPoint>>,
+    ) -> Result<(), WalletFault> {
+        let mut inner = self.lock();
+        let mut batch = WriteBatch::new();
+        let over: Vec<Vec<u8>> =
+            inner.leases.claims().filter(|claim| !held.contains_key(*claim)).cloned().collect();
+        for purpose in &over {
+            Leases::write_end(purpose, &mut batch);
+        }
+        let mut new = Vec::new();
+        for (purpose, coins) in held {
+            let lease = Lease { coins, funding: None };
+            if inner.leases.get(&purpose) != Some(&lease) {
+                Leases::write(&purpose, &lease, &mut batch)?;
+                new.push((purpose, lease));
+            }
+        }
+        inner.persist(batch)?;
+        for purpose in over {
+            inner.leases.remove(&purpose);
+        }
+        for (purpose, lease) in new {
+            inner.leases.set(purpose, lease);
+        }
+        Ok(())
+    }
+
+    /// Gives back the coins of fundings that are not among these and were never given to the network, and
+    /// forgets those that are buried in the chain.
+    pub(crate) fn keep_only_fundings(&self, live: &BTreeSet<Vec<u8>>) -> Result<(), WalletFault> {
+        let mut inner = self.lock();
+        let tip = inner.wallet.latest_checkpoint().height();
+        let over: Vec<Vec<u8>> = inner
+            .leases
+            .fundings()
+            .filter(|(purpose, funding)| {
+                let known = inner.wallet.get_tx(funding.transaction.compute_txid());
+                match known.map(|tx| tx.chain_position) {
+                    Some(ChainPosition::Confirmed { anchor, .. }) => {
+                        tip.saturating_sub(anchor.block_id.height) >= BURIED
+                    }
+                    Some(ChainPosition::Unconfirmed { .. }) => false,
+                    None => !live.contains(*purpose),
+                }
+            })
+            .map(|(purpose, _)| purpose.clone())
+            .collect();
+        let mut batch = WriteBatch::new();
+        for purpose in &over {
+            Leases::write_end(purpose, &mut batch);
+        }
+        inner.persist(batch)?;
+        for purpose in over {
+            inner.leases.remove(&purpose);
+        }
+        Ok(())
+    }
+
     /// Adds the witnesses of the inputs that spend the wallet's coins; `spent` are the outputs that the
     /// inputs spend, in their order.
     pub(crate) fn sign(
@@ -189,19 +256,21 @@ impl OnchainWallet {
         inner.persist(WriteBatch::new())
     }
 
-    /// The wallet's own transactions that are in no block yet, parents first.
+    /// The transactions that spend the wallet's coins only and are in no block yet, oldest first.
     pub(crate) fn unconfirmed(&self) -> Vec<Transaction> {
         let inner = self.lock();
         let mut found: Vec<(u64, Transaction)> = inner
             .wallet
             .transactions()
-            .filter(|tx| !tx.chain_position.is_confirmed())
-            .map(|tx| {
-                let seen = match tx.chain_position {
-                    bdk_wallet::chain::ChainPosition::Unconfirmed { first_seen, .. } => first_seen,
-                    bdk_wallet::chain::ChainPosition::Confirmed { .. } => None,
-                };
-                (seen.unwrap_or(0), tx.tx_node.tx.as_ref().clone())
+            .filter_map(|tx| match tx.chain_position {
+                ChainPosition::Unconfirmed { first_seen, .. } => {
+                    Some((first_seen.unwrap_or(0), tx.tx_node.tx.as_ref().clone()))
+                }
+                ChainPosition::Confirmed { .. } => None,
+            })
+            .filter(|(_, tx)| {
+                let index = inner.wallet.spk_index();
+                tx.input.iter().all(|input| index.txout(input.previous_output).is_some())
             })
             .collect();
         found.sort_by_key(|(seen, _)| *seen);

@@ -1,0 +1,160 @@
+//! The program: flags, log, signals.
+
+use std::{ffi::OsString, io::IsTerminal, path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+use fulmen_seed::SeedFile;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    Config, ConfigError, Daemon, DaemonError, LogFormat, Options,
+};
+
+const PASSPHRASE: &str = "FULMEN_PASSPHRASE";
+
+/// The Fulmen Lightning daemon.
+#[derive(Debug, Parser)]
+#[command(
+    name = "fulmend",
+    version,
+    after_help = "Examples:
+  fulmen create --network signet             makes the data directory and the seed, once
+  fulmend --network signet                   runs on ~/.fulmen/signet, Bitcoin Core by its cookie file
+  fulmend --data-dir /srv/fulmen --log-level debug
+  FULMEN_NETWORK=regtest fulmend --bitcoind 127.0.0.1:18443 --bitcoind-cookie ~/.bitcoin/regtest/.cookie
+
+Every option can stand in fulmend.toml in the data directory too, with underscores (fee_ppm = 200), and
+in the environment (FULMEN_FEE_PPM=200). Flags go before the environment, and that before the file.
+An encrypted seed takes its passphrase from FULMEN_PASSPHRASE, or asks."
+)]
+struct Cli {
+    /// Where everything is [default: ~/.fulmen/<network>]
+    #[arg(long, env = "FULMEN_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// The configuration file [default: fulmend.toml in the data directory]
+    #[arg(long, env = "FULMEN_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// The whole program: reads flags (the first argument is the program's name), runs until it is told to
+/// stop, and says what goes wrong. To be called without a tokio runtime.
+pub fn main_with_args(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(e) => {
+            let is_error = e.use_stderr();
+            // Nobody reads what can't be printed.
+            let _ = e.print();
+            return if is_error { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    match config_of(cli).and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("fulmend: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a daemon until a signal or the API stops it. Sets up the log unless there is one. To be called
+/// without a tokio runtime.
+///
+/// # Errors
+/// Why it did not start, or stopped by itself.
+pub fn run(config: Config) -> Result<(), DaemonError> {
+    start_log(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("fulmend")
+        .build()
+        .map_err(|e| DaemonError::System(format!("no runtime: {e}")))?;
+    let result = runtime.block_on(async {
+        let daemon = Daemon::start(config).await?;
+        let stopper = daemon.stopper();
+        tokio::spawn(async move {
+            let signal = asked_to_stop().await;
+            tracing::info!(signal, "stopping");
+            stopper.send_replace(true);
+            // Who asks twice does not want to wait: nothing is lost by it.
+            asked_to_stop().await;
+            tracing::warn!("stopping at once");
+            std::process::exit(130);
+        });
+        daemon.wait().await
+    });
+    runtime.shutdown_background();
+    result
+}
+
+fn config_of(cli: Cli) -> Result<Config, DaemonError> {
+    let network = cli.options.network.clone().or_else(|| std::env::var("FULMEN_NETWORK").ok());
+    let network = network.unwrap_or_else(|| "regtest".to_owned());
+    let data_dir = match cli.data_dir {
+        Some(dir) => dir,
+        None => {
+            crate::parse_network(&network)?;
+            fulmen_api::default_data_dir(&network).ok_or_else(|| {
+                ConfigError("there is no home directory; say where with --data-dir".into())
+            })?
+        }
+    };
+    let mut config = Config::load(data_dir, cli.config.as_deref(), &cli.options)?;
+    config.passphrase = passphrase_for(&config)?;
+    Ok(config)
+}
+
+/// The passphrase, from the environment or a prompt.
+fn passphrase_for(config: &Config) -> Result<Option<String>, DaemonError> {
+    if let Ok(passphrase) = std::env::var(PASSPHRASE) {
+        return Ok(Some(passphrase));
+    }
+    let is_encrypted =
+        SeedFile::exists(&config.data_dir) && SeedFile::open(&config.data_dir)?.is_encrypted();
+    if is_encrypted && std::io::stdin().is_terminal() {
+        let typed = rpassword::prompt_password("Passphrase of the seed: ");
+        return typed.map(Some).map_err(|e| DaemonError::System(e.to_string()));
+    }
+    Ok(None)
+}
+
+fn start_log(config: &Config) -> Result<(), DaemonError> {
+    let filter = EnvFilter::try_new(&config.log_level).map_err(|e| {
+        ConfigError(format!("log_level = {:?} makes no sense: {e}", config.log_level))
+    })?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    // A program around may have set up its own.
+    let _ = match config.log_format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+    Ok(())
+}
+
+#[cfg(unix)]
+async fn asked_to_stop() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::warn!("signals can't be heard; stop with `fulmen stop`");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}
+
+#[cfg(not(unix))]
+async fn asked_to_stop() -> &'static str {
+    if tokio::signal::ctrl_c().await.is_err() {
+        return std::future::pending().await;
+    }
+    "Ctrl-C"
+}
