@@ -4,14 +4,13 @@ use std::sync::{Arc, mpsc as std_mpsc};
 
 use bitcoin::Transaction;
 use fulmen_gossip::NetworkGraph;
-use fulmen_node::{
-    Answer, Ask, BlockId, BroadcastAnswer, Input, RequestId, WalletBalance,
-};
+use fulmen_node::{Answer, Ask, BroadcastAnswer, Input, RequestId, WalletBalance};
 use fulmen_signer::{BroadcastTx, Signer};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
     committer::StoreHandle,
+    heart::Heart,
     lanes::{SigningJob, SigningResult},
     ports::{Broadcaster, ChainSource, Connector, Router, Wallet},
 };
@@ -60,10 +59,12 @@ impl Outside {
         }
     }
 
-    /// Follows the chain, and asks the wallet for its balance as it goes.
-    pub(crate) fn start_chain(&self, recent: Vec<BlockId>) -> mpsc::Receiver<Input> {
-        self.wallet.look();
-        self.chain.start(recent)
+    /// Tells the ports where a new heart stands: which coins it holds, and from where it follows the
+    /// chain.
+    pub(crate) fn begin(&self, heart: &impl Heart) -> mpsc::Receiver<Input> {
+        let leases = heart.coin_leases();
+        self.wallet.with(move |wallet| wallet.keep_only(&leases));
+        self.chain.start(heart.recent_blocks())
     }
 
     /// The chain has moved: the wallet may hold something else.
@@ -96,16 +97,14 @@ impl Outside {
             if let BroadcastAnswer::Unsigned(why) | BroadcastAnswer::Other(why) = &answer {
                 tracing::warn!(why, "a transaction was not broadcast");
             }
-            let _ = inputs.send(Input::Answer { id, answer: Answer::Broadcast(answer) });
+            let _ = inputs.send(Input::Answer {
+                id,
+                answer: Answer::Broadcast(answer),
+            });
         });
     }
 
-    pub(crate) fn ask(
-        &self,
-        id: RequestId,
-        ask: Ask,
-        graph: impl FnOnce() -> Arc<NetworkGraph>,
-    ) {
+    pub(crate) fn ask(&self, id: RequestId, ask: Ask, graph: impl FnOnce() -> Arc<NetworkGraph>) {
         let inputs = self.inputs.clone();
         let answer = move |answer: Answer| {
             let _ = inputs.send(Input::Answer { id, answer });
@@ -179,7 +178,9 @@ impl WalletThread {
                 }
             }
         };
-        if let Err(error) = std::thread::Builder::new().name("fulmen-wallet".to_owned()).spawn(run)
+        if let Err(error) = std::thread::Builder::new()
+            .name("fulmen-wallet".to_owned())
+            .spawn(run)
         {
             tracing::error!(%error, "no thread for the wallet");
         }

@@ -9,7 +9,7 @@ use std::{
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fulmen_persister::{KeyValue, Position, Store, StoreError, load_for_start};
@@ -34,14 +34,19 @@ pub(crate) enum StoreNews {
     Failed(StoreError),
 }
 
+type Access = Box<dyn FnOnce(&mut dyn Store) + Send>;
+
 /// What the store's thread is asked.
 enum Work {
     /// A step's batch.
     Step { seq: u64, batch: WriteBatch },
     /// A batch of the edge, with its answer.
-    Edge { batch: WriteBatch, done: Sender<Result<(), StoreUnavailable>> },
+    Edge {
+        batch: WriteBatch,
+        done: Sender<Result<(), StoreUnavailable>>,
+    },
     /// Anything else, in its turn.
-    Access(Box<dyn FnOnce(&mut dyn Store) + Send>),
+    Access(Access),
     /// Drop what is not durable, and read the records again. From then on failed commits are tried again.
     Reload(oneshot::Sender<Result<Records, StoreError>>),
     /// Store what is there, and end.
@@ -93,7 +98,9 @@ impl StoreHandle {
     /// Makes a batch durable. It may hold records of [`Space::Edge`] only: the others are the node's.
     pub fn write(&self, batch: WriteBatch) -> Result<(), StoreUnavailable> {
         if batch.iter().any(|(key, _)| key.space != Space::Edge) {
-            return Err(StoreUnavailable("only the node writes records outside Edge".to_owned()));
+            return Err(StoreUnavailable(
+                "only the node writes records outside Edge".to_owned(),
+            ));
         }
         let (done, result) = mpsc::channel();
         self.send(Work::Edge { batch, done })?;
@@ -151,7 +158,8 @@ impl StoreHandle {
     pub(crate) async fn reload(&self) -> Result<Records, StoreError> {
         let (done, result) = oneshot::channel();
         let gone = |_| StoreError::Other("the store's thread has ended".to_owned());
-        self.send(Work::Reload(done)).map_err(|e| StoreError::Other(e.0))?;
+        self.send(Work::Reload(done))
+            .map_err(|e| StoreError::Other(e.0))?;
         result.await.map_err(gone)?
     }
 
@@ -259,7 +267,10 @@ impl Committer {
             }
             // Group commit: whatever has come meanwhile goes along.
             while !group.is_full() {
-                let Some(more) = self.backlog.pop_front().or_else(|| self.work.try_recv().ok())
+                let Some(more) = self
+                    .backlog
+                    .pop_front()
+                    .or_else(|| self.work.try_recv().ok())
                 else {
                     break;
                 };
@@ -304,7 +315,9 @@ impl Committer {
         };
         if result.is_ok() {
             self.counters.commits.fetch_add(1, Ordering::Relaxed);
-            self.counters.batches.fetch_add(group.batches.len() as u64, Ordering::Relaxed);
+            self.counters
+                .batches
+                .fetch_add(group.batches.len() as u64, Ordering::Relaxed);
             if let Some(seq) = group.last_step {
                 let _ = self.news.send(StoreNews::Committed(seq));
             }
@@ -316,7 +329,8 @@ impl Committer {
     }
 
     fn append(&mut self, batches: &[WriteBatch]) -> Result<(), StoreError> {
-        self.store.append(self.at.writer_epoch, self.at.next_seq(), batches)?;
+        self.store
+            .append(self.at.writer_epoch, self.at.next_seq(), batches)?;
         self.at.batch_seq = self.at.batch_seq.saturating_add(batches.len() as u64);
         Ok(())
     }
@@ -324,21 +338,24 @@ impl Committer {
     /// Tries until the batches are there; reads go on meanwhile. `false` when it is told to stop.
     fn append_at_last(&mut self, batches: &[WriteBatch]) -> bool {
         let wanted = self.at.batch_seq.saturating_add(batches.len() as u64);
+        let mut next_try = Instant::now() + RETRY;
         loop {
-            match self.work.recv_timeout(RETRY) {
-                Ok(Work::Access(access)) => {
-                    access(self.store.as_mut());
-                    continue;
+            let wait = next_try.saturating_duration_since(Instant::now());
+            // Work that comes all the time must not put the next attempt off.
+            if !wait.is_zero() {
+                match self.work.recv_timeout(wait) {
+                    Ok(Work::Access(access)) => access(self.store.as_mut()),
+                    Ok(Work::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+                    Ok(other) => self.backlog.push_back(other),
+                    Err(RecvTimeoutError::Timeout) => {}
                 }
-                Ok(Work::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
-                Ok(other) => {
-                    self.backlog.push_back(other);
-                    continue;
-                }
-                Err(RecvTimeoutError::Timeout) => {}
+                continue;
             }
+            next_try = Instant::now() + RETRY;
             // The failed append may have arrived all the same.
-            let Ok(at) = self.store.reopen() else { continue };
+            let Ok(at) = self.store.reopen() else {
+                continue;
+            };
             let arrived = at.batch_seq == wanted;
             self.at = at;
             if arrived || self.append(batches).is_ok() {
@@ -359,5 +376,8 @@ impl Committer {
 
 /// Errors after which this writer must not go on.
 fn is_final(error: &StoreError) -> bool {
-    matches!(error, StoreError::Fenced { .. } | StoreError::OutOfOrder { .. })
+    matches!(
+        error,
+        StoreError::Fenced { .. } | StoreError::OutOfOrder { .. }
+    )
 }

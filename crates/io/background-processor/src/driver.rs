@@ -1,13 +1,6 @@
 //! The driver on tokio: the node on one task, its store on a thread, its ports around it.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    future::poll_fn,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use fulmen_node::{
     ActionKind, Boot, CommandError, CommandId, DisconnectReason, Effects, Input, NoteLevel, Reply,
@@ -94,6 +87,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// A wake-up in the past is not the next thing at once: the others have their turn.
 const LEAST_WAIT: Duration = Duration::from_millis(2);
 
+/// A driver at work: ends with it, with the reason if it stopped by itself.
+pub type DriverTask = JoinHandle<Result<(), DriverError>>;
+
 /// Starts a node on its store: restores it and drives it on a task of its own until it is shut down or
 /// can't go on. To be called within a tokio runtime.
 pub fn start<H: Heart>(
@@ -101,7 +97,7 @@ pub fn start<H: Heart>(
     store: Box<dyn Store>,
     mut restore: Restore<H>,
     ports: Ports,
-) -> Result<(NodeHandle<H>, JoinHandle<Result<(), DriverError>>), DriverError> {
+) -> Result<(NodeHandle<H>, DriverTask), DriverError> {
     let (news_sender, news) = mpsc::unbounded_channel();
     let (store, records, thread) =
         committer::start(store, news_sender).map_err(DriverError::Store)?;
@@ -129,8 +125,18 @@ pub fn start<H: Heart>(
         events: Arc::downgrade(&hub),
         store: store.clone(),
     };
-    let Ports { signer, wallet, chain, broadcaster, fees, connector, peers, router, events, clock } =
-        ports;
+    let Ports {
+        signer,
+        wallet,
+        chain,
+        broadcaster,
+        fees,
+        connector,
+        peers,
+        router,
+        events,
+        clock,
+    } = ports;
     let fee_task = tokio::spawn(estimate(fees, config.fee_interval, inputs.clone()));
     let outside = Outside::new(
         signer,
@@ -145,7 +151,7 @@ pub fn start<H: Heart>(
     );
     let mut driver = Driver {
         releaser: Releaser::new(config.run_ahead),
-        chain: outside.start_chain(heart.recent_blocks()),
+        chain: outside.begin(&heart),
         config,
         heart,
         restore,
@@ -189,7 +195,13 @@ fn make<H>(
 ) -> Result<(H, Effects), DriverError> {
     let mut entropy = [0; 32];
     getrandom::fill(&mut entropy).map_err(|e| DriverError::Entropy(e.to_string()))?;
-    restore(Start { records, boot: Boot { entropy }, now, mode }).map_err(DriverError::Restore)
+    restore(Start {
+        records,
+        boot: Boot { entropy },
+        now,
+        mode,
+    })
+    .map_err(DriverError::Restore)
 }
 
 /// Tells the node new feerates as they change.
@@ -257,10 +269,8 @@ impl<H: Heart> Driver<H> {
         let mut chain_open = true;
         let mut stop_at: Option<Instant> = None;
         loop {
-            if let Some(deadline) = stop_at {
-                if self.releaser.is_idle() || Instant::now() >= deadline {
-                    return Ok(());
-                }
+            if stop_at.is_some_and(|at| self.releaser.is_idle() || Instant::now() >= at) {
+                return Ok(());
             }
             // Rule 4: at the bound stop reading peers, keep reading the chain.
             let reads = !self.releaser.is_behind() && stop_at.is_none();
@@ -350,7 +360,9 @@ impl<H: Heart> Driver<H> {
     fn command(&mut self, request: CommandRequest) {
         let CommandRequest { id, command, reply } = request;
         if self.mode == Mode::EnforceOnly {
-            let DriverStatus::EnforceOnly { reason } = self.status.borrow().clone() else { return };
+            let DriverStatus::EnforceOnly { reason } = self.status.borrow().clone() else {
+                return;
+            };
             // Who asked may have gone.
             let _ = reply.send(Err(CommandError::Unavailable(reason)));
             return;
@@ -361,13 +373,21 @@ impl<H: Heart> Driver<H> {
 
     /// Does what may be done now.
     fn release(&mut self) {
-        while let Some(released) = self.releaser.next() {
+        while let Some(released) = self.releaser.pop() {
             match released {
-                Released::Send { peer, epoch, message } => {
+                Released::Send {
+                    peer,
+                    epoch,
+                    message,
+                } => {
                     self.outside.connector.send(peer, epoch, &message);
                 }
                 Released::Sign(job) => self.outside.sign(job),
-                Released::Disconnect { peer, epoch, reason } => {
+                Released::Disconnect {
+                    peer,
+                    epoch,
+                    reason,
+                } => {
                     log_disconnect(&peer.to_string(), &reason);
                     self.outside.connector.disconnect(peer, epoch);
                 }
@@ -382,18 +402,35 @@ impl<H: Heart> Driver<H> {
             ActionKind::Send { .. } | ActionKind::Disconnect { .. } => {}
             ActionKind::Connect { .. } | ActionKind::StopConnecting { .. }
                 if self.mode == Mode::EnforceOnly => {}
-            ActionKind::Connect { peer, addresses, keep: true } => {
+            ActionKind::Connect {
+                peer,
+                addresses,
+                keep: true,
+            } => {
                 self.outside.connector.keep_connected(peer, addresses);
             }
-            ActionKind::Connect { peer, addresses, keep: false } => {
+            ActionKind::Connect {
+                peer,
+                addresses,
+                keep: false,
+            } => {
                 self.outside.connector.connect(peer, addresses);
             }
             ActionKind::StopConnecting { peer } => self.outside.connector.stop_connecting(peer),
             ActionKind::Broadcast { id, package } => self.outside.broadcast(id, package),
-            ActionKind::WatchOutpoint { outpoint, script_pubkey, from } => {
-                self.outside.chain.watch_outpoint(outpoint, script_pubkey, from);
+            ActionKind::WatchOutpoint {
+                outpoint,
+                script_pubkey,
+                from,
+            } => {
+                self.outside
+                    .chain
+                    .watch_outpoint(outpoint, script_pubkey, from);
             }
-            ActionKind::WatchScript { script_pubkey, from } => {
+            ActionKind::WatchScript {
+                script_pubkey,
+                from,
+            } => {
                 self.outside.chain.watch_script(script_pubkey, from);
             }
             ActionKind::Ask { id, ask } => {
@@ -428,13 +465,19 @@ impl<H: Heart> Driver<H> {
             let _ = waiting.send(Err(CommandError::Unavailable(error.to_string())));
         }
         // Rule 6: who has lost the store to another writer stops.
-        if matches!(error, StoreError::Fenced { .. } | StoreError::OutOfOrder { .. }) {
+        if matches!(
+            error,
+            StoreError::Fenced { .. } | StoreError::OutOfOrder { .. }
+        ) {
             return Err(DriverError::Store(error));
         }
         let now = self.now();
-        let reloaded = self.store.reload().await.map_err(DriverError::Store).and_then(|records| {
-            make(&mut self.restore, records, now, Mode::EnforceOnly)
-        });
+        let reloaded = self
+            .store
+            .reload()
+            .await
+            .map_err(DriverError::Store)
+            .and_then(|records| make(&mut self.restore, records, now, Mode::EnforceOnly));
         let (heart, effects) = reloaded.map_err(|reload| DriverError::Reload {
             commit: error.to_string(),
             reload: Box::new(reload),
@@ -443,10 +486,12 @@ impl<H: Heart> Driver<H> {
         self.heart = heart;
         self.releaser = Releaser::new(self.config.run_ahead);
         self.mode = Mode::EnforceOnly;
-        self.status.send_replace(DriverStatus::EnforceOnly { reason: format!(
-            "the store failed: {error}. The node watches the chain only; repair it and restart"
-        ) });
-        self.chain = self.outside.start_chain(self.heart.recent_blocks());
+        self.status.send_replace(DriverStatus::EnforceOnly {
+            reason: format!(
+                "the store failed: {error}. The node watches the chain only; repair it and restart"
+            ),
+        });
+        self.chain = self.outside.begin(&self.heart);
         self.take(effects);
         Ok(())
     }

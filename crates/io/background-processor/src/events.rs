@@ -21,7 +21,10 @@ pub(crate) struct EventHub {
 
 impl EventHub {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { kept: Mutex::default(), newest: watch::Sender::new(0) })
+        Arc::new(Self {
+            kept: Mutex::default(),
+            newest: watch::Sender::new(0),
+        })
     }
 
     fn kept(&self) -> MutexGuard<'_, BTreeMap<u64, NumberedEvent>> {
@@ -59,7 +62,11 @@ pub struct EventStream {
 impl EventStream {
     /// From the first event that is not acknowledged and has at least the number `from`.
     pub(crate) fn new(hub: &Arc<EventHub>, from: u64) -> Self {
-        Self { hub: Arc::downgrade(hub), newest: hub.newest.subscribe(), next: from }
+        Self {
+            hub: Arc::downgrade(hub),
+            newest: hub.newest.subscribe(),
+            next: from,
+        }
     }
 
     /// The next event; `None` when the node has stopped.
@@ -76,7 +83,11 @@ impl EventStream {
     /// The next event if it is there.
     pub fn try_next(&mut self) -> Option<NumberedEvent> {
         let hub = self.hub.upgrade()?;
-        let event = hub.kept().range(self.next..).next().map(|(_, event)| event.clone())?;
+        let event = hub
+            .kept()
+            .range(self.next..)
+            .next()
+            .map(|(_, event)| event.clone())?;
         self.next = event.number.saturating_add(1);
         Some(event)
     }

@@ -72,7 +72,9 @@ impl<H> Clone for NodeHandle<H> {
 
 impl<H> fmt::Debug for NodeHandle<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NodeHandle").field("status", &*self.status.borrow()).finish_non_exhaustive()
+        f.debug_struct("NodeHandle")
+            .field("status", &*self.status.borrow())
+            .finish_non_exhaustive()
     }
 }
 
@@ -113,7 +115,9 @@ impl<H: 'static> NodeHandle<H> {
     /// The events from the number `from` on, as far as they are not acknowledged: those that are there,
     /// then each as it happens. `None` when the node has stopped.
     pub fn events(&self, from: u64) -> Option<EventStream> {
-        self.events.upgrade().map(|hub| EventStream::new(&hub, from))
+        self.events
+            .upgrade()
+            .map(|hub| EventStream::new(&hub, from))
     }
 
     /// How the node runs, now and as it changes.
@@ -132,6 +136,8 @@ impl<H: 'static> NodeHandle<H> {
         self.stop.send_replace(true);
         let mut status = self.status.clone();
         // An error says that the driver is gone altogether.
-        let _ = status.wait_for(|status| matches!(status, DriverStatus::Stopped { .. })).await;
+        let _ = status
+            .wait_for(|status| matches!(status, DriverStatus::Stopped { .. }))
+            .await;
     }
 }

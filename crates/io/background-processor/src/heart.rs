@@ -2,8 +2,9 @@
 
 use std::{error::Error, sync::Arc};
 
+use bitcoin::OutPoint;
 use fulmen_gossip::NetworkGraph;
-use fulmen_node::{BlockId, Boot, Effects, Input};
+use fulmen_node::{BlockId, Boot, CoinPurpose, Effects, Input, Node};
 use fulmen_types::Timestamp;
 
 use crate::committer::Records;
@@ -19,6 +20,9 @@ pub trait Heart: Send + 'static {
     /// The tip of the chain and its ancestors as far as they are known, newest first: from there on the
     /// chain is followed.
     fn recent_blocks(&self) -> Vec<BlockId>;
+
+    /// The coins of the wallet that are held, by purpose: at start the wallet frees all others (rule 9).
+    fn coin_leases(&self) -> Vec<(CoinPurpose, Vec<OutPoint>)>;
 }
 
 /// How a node is to run.
@@ -47,3 +51,21 @@ pub struct Start {
 /// and once more should a commit fail.
 pub type Restore<H> =
     Box<dyn FnMut(Start) -> Result<(H, Effects), Box<dyn Error + Send + Sync>> + Send>;
+
+impl Heart for Node {
+    fn handle(&mut self, now: Timestamp, input: Input) -> Effects {
+        Self::handle(self, now, input)
+    }
+
+    fn graph(&mut self) -> Arc<NetworkGraph> {
+        Self::graph(self)
+    }
+
+    fn recent_blocks(&self) -> Vec<BlockId> {
+        self.chain_tip()
+    }
+
+    fn coin_leases(&self) -> Vec<(CoinPurpose, Vec<OutPoint>)> {
+        Self::coin_leases(self)
+    }
+}

@@ -43,11 +43,21 @@ impl SigningJob {
                 Ok(message) => complete.push(message),
                 Err(error) => {
                     let rest = std::iter::once(message).chain(messages).collect();
-                    return SigningResult { lane, complete, rest, error: Some(error) };
+                    return SigningResult {
+                        lane,
+                        complete,
+                        rest,
+                        error: Some(error),
+                    };
                 }
             }
         }
-        SigningResult { lane, complete, rest: Vec::new(), error: None }
+        SigningResult {
+            lane,
+            complete,
+            rest: Vec::new(),
+            error: None,
+        }
     }
 }
 
@@ -102,20 +112,32 @@ struct Slot {
 
 impl Lanes {
     pub(crate) fn open(&mut self, peer: PublicKey, epoch: ConnEpoch) {
-        let connection =
-            Connection { epoch, begun: false, emitted: 0, lanes: BTreeMap::new(), end: None };
+        let connection = Connection {
+            epoch,
+            begun: false,
+            emitted: 0,
+            lanes: BTreeMap::new(),
+            end: None,
+        };
         self.connections.insert(peer, connection);
     }
 
     pub(crate) fn close(&mut self, peer: PublicKey, epoch: ConnEpoch) {
-        if self.connections.get(&peer).is_some_and(|c| c.epoch == epoch) {
+        if self
+            .connections
+            .get(&peer)
+            .is_some_and(|c| c.epoch == epoch)
+        {
             self.connections.remove(&peer);
             self.busy.remove(&peer);
         }
     }
 
     fn live(&mut self, peer: PublicKey, epoch: ConnEpoch) -> Option<&mut Connection> {
-        let connection = self.connections.get_mut(&peer).filter(|c| c.epoch == epoch)?;
+        let connection = self
+            .connections
+            .get_mut(&peer)
+            .filter(|c| c.epoch == epoch)?;
         self.busy.insert(peer);
         Some(connection)
     }
@@ -127,7 +149,9 @@ impl Lanes {
         after: u64,
         message: OutMessage,
     ) {
-        let Some(connection) = self.live(lane.peer, lane.epoch) else { return };
+        let Some(connection) = self.live(lane.peer, lane.epoch) else {
+            return;
+        };
         // What is said after the last word is not said.
         if connection.end.is_some() {
             return;
@@ -136,7 +160,12 @@ impl Lanes {
         let emission = connection.emitted;
         let queue = connection.lanes.entry(lane.channel).or_default();
         if !queue.stuck {
-            queue.slots.push_back(Slot { emission, class, after, message: Some(message) });
+            queue.slots.push_back(Slot {
+                emission,
+                class,
+                after,
+                message: Some(message),
+            });
         }
     }
 
@@ -149,9 +178,17 @@ impl Lanes {
         after: u64,
         reason: DisconnectReason,
     ) {
-        let Some(connection) = self.live(peer, epoch) else { return };
+        let Some(connection) = self.live(peer, epoch) else {
+            return;
+        };
         let emission = connection.emitted;
-        connection.end.get_or_insert(End { emission, class, after, reason, since });
+        connection.end.get_or_insert(End {
+            emission,
+            class,
+            after,
+            reason,
+            since,
+        });
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -162,7 +199,9 @@ impl Lanes {
     pub(crate) fn pump(&mut self, durable: Durable, out: &mut VecDeque<Released>) {
         let Self { connections, busy } = self;
         busy.retain(|peer| {
-            let Some(connection) = connections.get_mut(peer) else { return false };
+            let Some(connection) = connections.get_mut(peer) else {
+                return false;
+            };
             connection.pump(*peer, durable, out);
             let over = connection.end.as_ref().is_some_and(|end| {
                 durable.covers(end.class, end.after) && connection.has_said(end.emission)
@@ -170,7 +209,11 @@ impl Lanes {
             if over {
                 let epoch = connection.epoch;
                 if let Some(end) = connection.end.take() {
-                    out.push_back(Released::Disconnect { peer: *peer, epoch, reason: end.reason });
+                    out.push_back(Released::Disconnect {
+                        peer: *peer,
+                        epoch,
+                        reason: end.reason,
+                    });
                 }
                 connections.remove(peer);
                 return false;
@@ -180,10 +223,19 @@ impl Lanes {
     }
 
     pub(crate) fn signed(&mut self, result: SigningResult) {
-        let SigningResult { lane, complete, rest, error } = result;
+        let SigningResult {
+            lane,
+            complete,
+            rest,
+            error,
+        } = result;
         // Rule 11: a late answer never causes a send on another connection.
-        let Some(connection) = self.live(lane.peer, lane.epoch) else { return };
-        let Some(queue) = connection.lanes.get_mut(&lane.channel) else { return };
+        let Some(connection) = self.live(lane.peer, lane.epoch) else {
+            return;
+        };
+        let Some(queue) = connection.lanes.get_mut(&lane.channel) else {
+            return;
+        };
         let answered = complete.into_iter().map(OutMessage::Ready).chain(rest);
         for (slot, message) in queue.slots.iter_mut().zip(answered) {
             slot.message = Some(message);
@@ -202,9 +254,8 @@ impl Lanes {
                     %error,
                     "a message could not be signed; nothing more is sent for this channel on this connection"
                 );
-                let is_late_bound = |slot: &Slot| {
-                    !matches!(slot.message, Some(OutMessage::Ready(_)))
-                };
+                let is_late_bound =
+                    |slot: &Slot| !matches!(slot.message, Some(OutMessage::Ready(_)));
                 let keep = queue.slots.iter().position(is_late_bound).unwrap_or(0);
                 queue.slots.truncate(keep);
                 queue.stuck = true;
@@ -230,9 +281,15 @@ impl Lanes {
         let Self { connections, busy } = self;
         connections.retain(|peer, connection| {
             let overdue = |end: &mut End| now.millis_since(end.since) >= patience_millis;
-            let Some(end) = connection.end.take_if(overdue) else { return true };
+            let Some(end) = connection.end.take_if(overdue) else {
+                return true;
+            };
             let epoch = connection.epoch;
-            out.push_back(Released::Disconnect { peer: *peer, epoch, reason: end.reason });
+            out.push_back(Released::Disconnect {
+                peer: *peer,
+                epoch,
+                reason: end.reason,
+            });
             busy.remove(peer);
             false
         });
@@ -251,19 +308,29 @@ impl Connection {
         // Rule 12: `init` first. It is the first message of the connection's own lane.
         if !self.begun {
             let own = self.lanes.get_mut(&None);
-            let init = own.and_then(|queue| queue.next_ready(durable, |m| matches!(m, Message::Init(_))));
+            let init =
+                own.and_then(|queue| queue.next_ready(durable, |m| matches!(m, Message::Init(_))));
             let Some(message) = init else { return };
-            out.push_back(Released::Send { peer, epoch, message });
+            out.push_back(Released::Send {
+                peer,
+                epoch,
+                message,
+            });
             self.begun = true;
         }
         // The connection's own lane goes first: a reestablish waits for what was emitted there before it
         // (`peer_storage_retrieval`).
         let channels: Vec<_> = self.lanes.keys().copied().collect();
         for channel in channels {
-            let own_waits = self.lanes.get(&None).and_then(|q| q.slots.front()).map(|s| s.emission);
-            let Some(queue) = self.lanes.get_mut(&channel) else { continue };
-            loop {
-                let Some(head) = queue.slots.front() else { break };
+            let own_waits = self
+                .lanes
+                .get(&None)
+                .and_then(|q| q.slots.front())
+                .map(|s| s.emission);
+            let Some(queue) = self.lanes.get_mut(&channel) else {
+                continue;
+            };
+            while let Some(head) = queue.slots.front() {
                 let is_reestablish = matches!(
                     head.message,
                     Some(OutMessage::Ready(Message::ChannelReestablish(_)))
@@ -271,15 +338,26 @@ impl Connection {
                 if is_reestablish && own_waits.is_some_and(|own| own < head.emission) {
                     break;
                 }
-                let Some(message) = queue.next_ready(durable, |_| true) else { break };
-                out.push_back(Released::Send { peer, epoch, message });
+                let Some(message) = queue.next_ready(durable, |_| true) else {
+                    break;
+                };
+                out.push_back(Released::Send {
+                    peer,
+                    epoch,
+                    message,
+                });
             }
             if let Some(messages) = queue.next_to_sign(durable) {
-                let lane = Lane { peer, epoch, channel };
+                let lane = Lane {
+                    peer,
+                    epoch,
+                    channel,
+                };
                 out.push_back(Released::Sign(SigningJob { lane, messages }));
             }
         }
-        self.lanes.retain(|_, queue| !queue.slots.is_empty() || queue.stuck);
+        self.lanes
+            .retain(|_, queue| !queue.slots.is_empty() || queue.stuck);
     }
 }
 

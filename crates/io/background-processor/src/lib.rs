@@ -22,12 +22,14 @@
 //!
 //! let mut releaser = Releaser::new(RunAhead::default());
 //! let batch = releaser.push(Timestamp::from_secs(0), step);
-//! assert!(batch.is_some() && releaser.next().is_none());
+//! assert!(batch.is_some() && releaser.pop().is_none());
 //! releaser.committed(1);
-//! assert!(matches!(releaser.next(), Some(Released::Do(ActionKind::Note { .. }))));
+//! assert!(matches!(releaser.pop(), Some(Released::Do(ActionKind::Note { .. }))));
 //! ```
 
 mod asks;
+#[cfg(feature = "block-sync")]
+pub mod bitcoind;
 mod committer;
 mod driver;
 mod events;
@@ -36,9 +38,11 @@ mod heart;
 mod lanes;
 mod ports;
 mod release;
+#[cfg(feature = "net-tokio")]
+pub mod tcp;
 
 pub use committer::{CommitStats, Records, StoreHandle, StoreUnavailable};
-pub use driver::{DriverConfig, DriverError, start};
+pub use driver::{DriverConfig, DriverError, DriverTask, start};
 pub use events::EventStream;
 pub use handle::{DriverStatus, NodeHandle, Stopped};
 pub use heart::{Heart, Mode, Restore, Start};

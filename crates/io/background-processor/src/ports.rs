@@ -63,6 +63,9 @@ pub trait Wallet: Send + Sync {
     /// Witnesses for the inputs that are the wallet's; the others stay as they are.
     fn sign(&self, transaction: Transaction, spent: &[TxOut]) -> Result<Transaction, WalletError>;
 
+    /// These are all the leases that are held: everything else is free. Told once at each start.
+    fn keep_only(&self, leases: &[(CoinPurpose, Vec<OutPoint>)]);
+
     /// Gives back what is leased for a purpose.
     fn release(&self, purpose: CoinPurpose);
 
@@ -186,7 +189,9 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Timestamp::new(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 }

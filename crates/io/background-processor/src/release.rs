@@ -1,14 +1,12 @@
 //! When what leaves: the rules of release, without a runtime.
 //!
 //! A [`Releaser`] takes each step's effects in order, gives the batches to whoever stores them, and hears
-//! how far they are durable. What may happen comes out of [`Releaser::next`].
+//! how far they are durable. What may happen comes out of [`Releaser::pop`].
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bitcoin::secp256k1::PublicKey;
-use fulmen_node::{
-    Action, ActionKind, ConnEpoch, DisconnectReason, Effects, ReleaseClass, Scope,
-};
+use fulmen_node::{Action, ActionKind, ConnEpoch, DisconnectReason, Effects, ReleaseClass, Scope};
 use fulmen_types::{Timestamp, record::WriteBatch};
 use fulmen_wire::Message;
 
@@ -53,7 +51,10 @@ pub struct RunAhead {
 
 impl Default for RunAhead {
     fn default() -> Self {
-        Self { batches: 2_000, bytes: 16 * 1024 * 1024 }
+        Self {
+            batches: 2_000,
+            bytes: 16 * 1024 * 1024,
+        }
     }
 }
 
@@ -128,7 +129,13 @@ impl Releaser {
 
     /// Takes a step's effects; the batch, if there is one, is to be stored after those before it.
     pub fn push(&mut self, now: Timestamp, effects: Effects) -> Option<WriteBatch> {
-        let Effects { seq, scopes, batch, actions, next_wake: _ } = effects;
+        let Effects {
+            seq,
+            scopes,
+            batch,
+            actions,
+            next_wake: _,
+        } = effects;
         self.last_step = seq;
         // Rule 2: "an empty batch inherits the `after` of the last batch that touched its scopes".
         let inherited = if !batch.is_empty() {
@@ -136,7 +143,12 @@ impl Releaser {
         } else if scopes.is_empty() {
             self.last_batch
         } else {
-            scopes.iter().filter_map(|s| self.last_of_scope.get(s)).max().copied().unwrap_or(0)
+            scopes
+                .iter()
+                .filter_map(|s| self.last_of_scope.get(s))
+                .max()
+                .copied()
+                .unwrap_or(0)
         };
         let stored = (!batch.is_empty()).then(|| {
             let size = batch.size();
@@ -146,7 +158,8 @@ impl Releaser {
                 self.unreplicated.push_back(seq);
             }
             self.last_batch = seq;
-            self.last_of_scope.extend(scopes.into_iter().map(|scope| (scope, seq)));
+            self.last_of_scope
+                .extend(scopes.into_iter().map(|scope| (scope, seq)));
             batch
         });
         for Action { class, after, kind } in actions {
@@ -160,7 +173,11 @@ impl Releaser {
         match kind {
             // Their places in the lanes are taken now, whenever they leave.
             ActionKind::Send { lane, message } => self.lanes.push(lane, class, after, message),
-            ActionKind::Disconnect { peer, epoch, reason } => {
+            ActionKind::Disconnect {
+                peer,
+                epoch,
+                reason,
+            } => {
                 self.lanes.end(now, peer, epoch, class, after, reason);
             }
             kind if self.durable().covers(class, after) => self.out.push_back(Released::Do(kind)),
@@ -198,20 +215,25 @@ impl Releaser {
         // Up to before the first batch that is not there.
         let upto = |first: Option<u64>| first.map_or(self.last_step, |f| f.saturating_sub(1));
         let primary = upto(self.pending.front().map(|(seq, _)| *seq));
-        Durable { primary, all: primary.min(upto(self.unreplicated.front().copied())) }
+        Durable {
+            primary,
+            all: primary.min(upto(self.unreplicated.front().copied())),
+        }
     }
 
     fn advance(&mut self) {
         let durable = self.durable();
         self.last_of_scope.retain(|_, seq| *seq > durable.all);
-        for (held, upto) in
-            [(&mut self.for_primary, durable.primary), (&mut self.for_all, durable.all)]
-        {
+        for (held, upto) in [
+            (&mut self.for_primary, durable.primary),
+            (&mut self.for_all, durable.all),
+        ] {
             while let Some(entry) = held.first_entry() {
                 if *entry.key() > upto {
                     break;
                 }
-                self.out.extend(entry.remove().into_iter().map(Released::Do));
+                self.out
+                    .extend(entry.remove().into_iter().map(Released::Do));
             }
         }
         self.pump();
@@ -223,7 +245,7 @@ impl Releaser {
     }
 
     /// The next thing to do, in order.
-    pub fn next(&mut self) -> Option<Released> {
+    pub fn pop(&mut self) -> Option<Released> {
         self.out.pop_front()
     }
 

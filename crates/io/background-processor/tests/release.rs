@@ -5,7 +5,9 @@ mod common;
 
 use common::{Mood, Step, TestSigner, init, key, lane, scope, text, unsigned};
 use fulmen_background_processor::{Released, Releaser, RunAhead, SigningJob};
-use fulmen_node::{ActionKind, ConnEpoch, DisconnectReason, Effects, NoteLevel, ReleaseClass, Scope};
+use fulmen_node::{
+    ActionKind, ConnEpoch, DisconnectReason, Effects, NoteLevel, ReleaseClass, Scope,
+};
 use fulmen_signer::{OutMessage, Signer};
 use fulmen_types::Timestamp;
 use fulmen_wire::Message;
@@ -14,12 +16,19 @@ use proptest::prelude::*;
 const NOW: Timestamp = Timestamp::from_secs(1_000);
 
 fn note(text: &str) -> ActionKind {
-    ActionKind::Note { level: NoteLevel::Info, text: text.to_owned() }
+    ActionKind::Note {
+        level: NoteLevel::Info,
+        text: text.to_owned(),
+    }
 }
 
 fn disconnect(peer: u8, epoch: u64) -> ActionKind {
     let reason = DisconnectReason::Requested;
-    ActionKind::Disconnect { peer: key(peer), epoch: ConnEpoch(epoch), reason }
+    ActionKind::Disconnect {
+        peer: key(peer),
+        epoch: ConnEpoch(epoch),
+        reason,
+    }
 }
 
 /// What comes out, in words; signing jobs are put aside.
@@ -34,7 +43,10 @@ impl Driven {
     }
 
     fn with(releaser: Releaser) -> Self {
-        Self { releaser, jobs: Vec::new() }
+        Self {
+            releaser,
+            jobs: Vec::new(),
+        }
     }
 
     /// Connected with peer 1 in epoch 1, `init` sent.
@@ -66,7 +78,7 @@ impl Driven {
 
     fn drain(&mut self) -> Vec<String> {
         let mut said = Vec::new();
-        while let Some(released) = self.releaser.next() {
+        while let Some(released) = self.releaser.pop() {
             match released {
                 Released::Send { message, .. } => said.push(describe(&message)),
                 Released::Sign(job) => self.jobs.push(job),
@@ -115,7 +127,12 @@ fn a_mandatory_replica_holds_up_only_what_all_must_have() {
     d.releaser.replicated(1);
     assert_eq!(d.drain(), ["all"]);
     // A replica that is ahead of the primary releases nothing by itself.
-    d.push(Step::new(2).stored().act(ReleaseClass::All, note("two")).done());
+    d.push(
+        Step::new(2)
+            .stored()
+            .act(ReleaseClass::All, note("two"))
+            .done(),
+    );
     d.releaser.replicated(2);
     assert_eq!(d.drain(), none());
     assert_eq!(d.committed(2), ["two"]);
@@ -137,14 +154,24 @@ fn an_empty_batch_waits_for_the_last_of_its_scopes() {
     let mut d = Driven::new();
     d.push(Step::new(1).scope(scope(1)).stored().done());
     d.push(Step::new(2).scope(scope(2)).stored().done());
-    let free = Step::new(3).scope(Scope::Node).act(ReleaseClass::All, note("unrelated"));
+    let free = Step::new(3)
+        .scope(Scope::Node)
+        .act(ReleaseClass::All, note("unrelated"));
     assert_eq!(d.push(free.done()), ["unrelated"]);
-    let one = Step::new(4).scope(scope(1)).act(ReleaseClass::All, note("one"));
+    let one = Step::new(4)
+        .scope(scope(1))
+        .act(ReleaseClass::All, note("one"));
     assert_eq!(d.push(one.done()), none());
-    let two = Step::new(5).scope(scope(1)).scope(scope(2)).act(ReleaseClass::All, note("two"));
+    let two = Step::new(5)
+        .scope(scope(1))
+        .scope(scope(2))
+        .act(ReleaseClass::All, note("two"));
     assert_eq!(d.push(two.done()), none());
     // A step that does not say what it touched waits for everything.
-    assert_eq!(d.push(Step::new(6).act(ReleaseClass::All, note("any")).done()), none());
+    assert_eq!(
+        d.push(Step::new(6).act(ReleaseClass::All, note("any")).done()),
+        none()
+    );
     assert_eq!(d.committed(1), ["one"]);
     assert_eq!(d.committed(2), ["two", "any"]);
 }
@@ -153,7 +180,10 @@ fn an_empty_batch_waits_for_the_last_of_its_scopes() {
 fn init_goes_first_whatever_else_is_ready() {
     let mut d = Driven::new();
     d.releaser.connected(key(1), ConnEpoch(1));
-    assert_eq!(d.push(Step::new(1).send(lane(1, 1, Some(1)), text("early")).done()), none());
+    assert_eq!(
+        d.push(Step::new(1).send(lane(1, 1, Some(1)), text("early")).done()),
+        none()
+    );
     let step = Step::new(2).stored().send(lane(1, 1, None), init());
     assert_eq!(d.push(step.done()), none());
     assert_eq!(d.committed(2), ["init", "early"]);
@@ -183,16 +213,26 @@ fn the_signer_sees_nothing_that_is_not_durable_and_keeps_the_lane_order() {
         .send(lane(1, 1, Some(1)), text("after 5"))
         .send(lane(1, 1, Some(1)), unsigned(1, 6));
     d.push(step.done());
-    d.push(Step::new(3).stored().send(lane(1, 1, Some(1)), unsigned(1, 7)).done());
+    d.push(
+        Step::new(3)
+            .stored()
+            .send(lane(1, 1, Some(1)), unsigned(1, 7))
+            .done(),
+    );
     assert!(d.jobs.is_empty(), "nothing is durable");
     assert_eq!(d.committed(2), none());
     assert_eq!(d.jobs.len(), 1);
     // While the signer works, what becomes durable waits for its turn, and other lanes go on.
-    let step = Step::new(4).scope(scope(3)).send(lane(1, 1, Some(2)), text("b"));
+    let step = Step::new(4)
+        .scope(scope(3))
+        .send(lane(1, 1, Some(2)), text("b"));
     assert_eq!(d.push(step.done()), ["b"]);
     assert_eq!(d.committed(3), none());
     assert_eq!(d.jobs.len(), 1, "one job per lane at a time");
-    assert_eq!(d.sign(&*signer), ["commitment_signed", "after 5", "commitment_signed"]);
+    assert_eq!(
+        d.sign(&*signer),
+        ["commitment_signed", "after 5", "commitment_signed"]
+    );
     assert_eq!(d.sign(&*signer), ["commitment_signed"]);
     assert_eq!(*signer.asked.lock().unwrap(), [5, 6, 7]);
     assert!(d.releaser.is_idle());
@@ -243,15 +283,28 @@ fn a_refusal_ends_the_lane_and_no_other() {
 fn a_disconnect_drops_what_was_not_sent_for_good() {
     let signer = TestSigner::new(Mood::Signs);
     let mut d = Driven::connected();
-    d.push(Step::new(2).stored().send(lane(1, 1, Some(1)), text("too late")).done());
-    d.push(Step::new(3).scope(scope(9)).send(lane(1, 1, Some(2)), unsigned(2, 5)).done());
+    d.push(
+        Step::new(2)
+            .stored()
+            .send(lane(1, 1, Some(1)), text("too late"))
+            .done(),
+    );
+    d.push(
+        Step::new(3)
+            .scope(scope(9))
+            .send(lane(1, 1, Some(2)), unsigned(2, 5))
+            .done(),
+    );
     d.releaser.disconnected(key(1), ConnEpoch(1));
     assert_eq!(d.committed(2), none());
     // The answer comes after the connection: it causes nothing, on no connection.
     d.releaser.connected(key(1), ConnEpoch(2));
     assert_eq!(d.sign(&*signer), none());
     // Nor does what the node still emits for the old one.
-    assert_eq!(d.push(Step::new(4).send(lane(1, 1, None), init()).done()), none());
+    assert_eq!(
+        d.push(Step::new(4).send(lane(1, 1, None), init()).done()),
+        none()
+    );
     assert!(d.releaser.is_idle());
 }
 
@@ -260,7 +313,10 @@ fn an_old_connections_end_does_not_touch_the_new_one() {
     let mut d = Driven::connected();
     d.releaser.connected(key(1), ConnEpoch(2));
     d.releaser.disconnected(key(1), ConnEpoch(1));
-    assert_eq!(d.push(Step::new(2).send(lane(1, 2, None), init()).done()), ["init"]);
+    assert_eq!(
+        d.push(Step::new(2).send(lane(1, 2, None), init()).done()),
+        ["init"]
+    );
 }
 
 #[test]
@@ -308,7 +364,12 @@ fn a_reestablish_waits_for_what_the_connection_said_before() {
     };
     let mut d = Driven::connected();
     // `peer_storage_retrieval`, say, which is not durable yet.
-    d.push(Step::new(2).stored().send(lane(1, 1, None), text("first")).done());
+    d.push(
+        Step::new(2)
+            .stored()
+            .send(lane(1, 1, None), text("first"))
+            .done(),
+    );
     let step = Step::new(3)
         .scope(scope(5))
         .send(lane(1, 1, Some(1)), reestablish(1))
@@ -319,7 +380,10 @@ fn a_reestablish_waits_for_what_the_connection_said_before() {
 
 #[test]
 fn run_ahead_is_bounded_in_batches_and_bytes() {
-    let mut d = Driven::with(Releaser::new(RunAhead { batches: 3, bytes: 1_000_000 }));
+    let mut d = Driven::with(Releaser::new(RunAhead {
+        batches: 3,
+        bytes: 1_000_000,
+    }));
     for seq in 1..=3 {
         assert!(!d.releaser.is_behind());
         d.push(Step::new(seq).stored().done());
@@ -327,7 +391,10 @@ fn run_ahead_is_bounded_in_batches_and_bytes() {
     assert!(d.releaser.is_behind());
     d.committed(1);
     assert!(!d.releaser.is_behind());
-    let mut d = Driven::with(Releaser::new(RunAhead { batches: 100, bytes: 30 }));
+    let mut d = Driven::with(Releaser::new(RunAhead {
+        batches: 100,
+        bytes: 30,
+    }));
     d.push(Step::new(1).stored().done());
     d.push(Step::new(2).stored().done());
     assert!(d.releaser.is_behind());
@@ -369,7 +436,7 @@ proptest! {
                     }
                 }
             }
-            while let Some(released) = releaser.next() {
+            while let Some(released) = releaser.pop() {
                 match released {
                     Released::Sign(job) => jobs.push(job),
                     Released::Send { message: Message::Init(_), .. } => {}

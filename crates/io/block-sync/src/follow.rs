@@ -160,7 +160,7 @@ async fn rescan_once(
     let mut matches: Vec<(u32, Transaction)> = Vec::new();
     let mut found = None;
     if let Some(hash) = hash {
-        let block = client.block(hash).await?;
+        let block = client.cached_block(hash).await?;
         for (index, tx) in (0u32..).zip(&block.txdata) {
             if tx
                 .input

@@ -52,25 +52,28 @@ impl BlockCache {
 }
 
 impl Bitcoind {
-    /// The output that a short channel id names.
-    pub async fn utxo(&self, scid: ShortChannelId) -> Result<Utxo, Error> {
-        let Some(hash) = self.block_hash(scid.block()).await? else {
-            return Ok(Utxo::SpentOrUnknown);
-        };
+    /// A block that was looked at lately, or is fetched.
+    pub(crate) async fn cached_block(&self, hash: BlockHash) -> Result<Arc<Block>, Error> {
         let cached = self
             .blocks()
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get(hash);
-        let block = match cached {
-            Some(block) => block,
-            None => {
-                let block = Arc::new(self.block(hash).await?);
-                let mut cache = self.blocks().lock().unwrap_or_else(PoisonError::into_inner);
-                cache.put(hash, Arc::clone(&block));
-                block
-            }
+        if let Some(block) = cached {
+            return Ok(block);
+        }
+        let block = Arc::new(self.block(hash).await?);
+        let mut cache = self.blocks().lock().unwrap_or_else(PoisonError::into_inner);
+        cache.put(hash, Arc::clone(&block));
+        Ok(block)
+    }
+
+    /// The output that a short channel id names.
+    pub async fn utxo(&self, scid: ShortChannelId) -> Result<Utxo, Error> {
+        let Some(hash) = self.block_hash(scid.block()).await? else {
+            return Ok(Utxo::SpentOrUnknown);
         };
+        let block = self.cached_block(hash).await?;
         let found = usize::try_from(scid.tx_index())
             .ok()
             .and_then(|index| block.txdata.get(index))

@@ -15,13 +15,15 @@ use fulmen_tx::{
     CounterpartyCommitment, Funding, PartyParameters, Side,
 };
 use fulmen_types::{
-    ChannelId, CommitmentNumber, FeeratePerKw, Features, Msat,
+    ChannelId, CommitmentNumber, Features, FeeratePerKw, Msat,
     record::{RecordKey, Space, WriteBatch},
 };
 use fulmen_wire::{Init, Message, Warning};
 
 pub fn key(seed: u8) -> PublicKey {
-    SecretKey::from_slice(&[seed; 32]).unwrap().public_key(&Secp256k1::new())
+    SecretKey::from_slice(&[seed; 32])
+        .unwrap()
+        .public_key(&Secp256k1::new())
 }
 
 pub fn channel(n: u8) -> ChannelId {
@@ -33,7 +35,11 @@ pub fn scope(n: u8) -> Scope {
 }
 
 pub fn lane(peer: u8, epoch: u64, of: Option<u8>) -> Lane {
-    Lane { peer: key(peer), epoch: ConnEpoch(epoch), channel: of.map(channel) }
+    Lane {
+        peer: key(peer),
+        epoch: ConnEpoch(epoch),
+        channel: of.map(channel),
+    }
 }
 
 pub fn init() -> OutMessage {
@@ -59,8 +65,11 @@ pub fn unsigned(of: u8, n: u64) -> OutMessage {
         delayed_payment_basepoint: key(4),
         htlc_basepoint: key(5),
     };
-    let party =
-        PartyParameters { keys, to_self_delay: 144, dust_limit: Amount::from_sat(354) };
+    let party = PartyParameters {
+        keys,
+        to_self_delay: 144,
+        dust_limit: Amount::from_sat(354),
+    };
     let params = ChannelParameters {
         keys_id: ChannelKeysId::new([of; 32]),
         format: CommitmentFormat::AnchorsZeroFeeHtlc,
@@ -79,7 +88,10 @@ pub fn unsigned(of: u8, n: u64) -> OutMessage {
         to_remote: Msat::from_sat(500_000),
         htlcs: Vec::new(),
     };
-    let commitment = CounterpartyCommitment { content, per_commitment_point: key(9) };
+    let commitment = CounterpartyCommitment {
+        content,
+        per_commitment_point: key(9),
+    };
     OutMessage::CommitmentSigned {
         channel_id: channel(of),
         request: Box::new(CommitmentSigning { params, commitment }),
@@ -91,7 +103,10 @@ pub struct Step(Effects);
 
 impl Step {
     pub fn new(seq: u64) -> Self {
-        Self(Effects { seq, ..Effects::default() })
+        Self(Effects {
+            seq,
+            ..Effects::default()
+        })
     }
 
     pub fn scope(mut self, scope: Scope) -> Self {
@@ -147,7 +162,10 @@ pub struct TestSigner {
 
 impl TestSigner {
     pub fn new(mood: Mood) -> Arc<Self> {
-        Arc::new(Self { mood: Mutex::new(mood), asked: Mutex::default() })
+        Arc::new(Self {
+            mood: Mutex::new(mood),
+            asked: Mutex::default(),
+        })
     }
 }
 
@@ -167,7 +185,10 @@ impl Signer for TestSigner {
             SigningRequest::CounterpartyCommitment(signing) => {
                 let number = signing.commitment.content.number.to_u64();
                 self.asked.lock().unwrap().push(number);
-                SigningAnswer::Commitment { signature: signature(), htlc_signatures: Vec::new() }
+                SigningAnswer::Commitment {
+                    signature: signature(),
+                    htlc_signatures: Vec::new(),
+                }
             }
             other => panic!("{other:?}"),
         }
