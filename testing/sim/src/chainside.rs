@@ -1,0 +1,122 @@
+//! Blocks, and how nodes hear of them.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bitcoin::Transaction;
+use fulmen_devchain::burn_script;
+use fulmen_node::{Block, BlockId, Input};
+use fulmen_types::BlockHeight;
+
+use crate::world::{Happening, World};
+
+impl World {
+    /// A block is found; perhaps it takes the place of others.
+    pub(crate) fn mine(&mut self) {
+        let seconds = u32::try_from(self.now / 1_000).unwrap_or(u32::MAX);
+        self.chain.set_time(seconds.max(self.chain.time()));
+        let mut blocks = 1;
+        let room = self.chain.height() > self.first_height + 3;
+        if self.faults.reorg > 0 && room && self.rng.chance(self.faults.reorg) {
+            let depth = u32::try_from(self.rng.between(1, 2)).unwrap_or(1);
+            let fork = self.chain.height() + 1 - depth;
+            if let Some(hash) = self.chain.block_hash(fork)
+                && self.chain.invalidate_block(&hash).is_ok()
+            {
+                self.stats.reorgs += 1;
+                blocks += depth;
+                self.say(format!("{depth} blocks from height {fork} on are replaced"));
+            }
+        }
+        for _ in 0..blocks {
+            self.chain.generate_to_script(1, &burn_script());
+            self.stats.blocks += 1;
+        }
+        let tip = self.chain.tip();
+        let count = self.chain.block(&tip).map_or(0, |b| b.txdata.len()) - 1;
+        self.say(format!("block {} with {count} transactions", self.chain.height()));
+        for host in 0..self.hosts.len() {
+            self.ask_chain(host);
+        }
+        let interval = self.block_interval();
+        let pause = self.rng.between(interval / 2, interval * 3 / 2);
+        self.after(pause.max(1), Happening::Mine);
+    }
+
+    /// A node's chain source looks for what is next.
+    pub(crate) fn ask_chain(&mut self, index: usize) {
+        let delay = 1 + self.delay(self.faults.block_delay);
+        let host = &mut self.hosts[index];
+        if host.node.is_none() || host.chain_step {
+            return;
+        }
+        host.chain_step = true;
+        let boot = host.boot;
+        self.after(delay, Happening::ChainStep { host: index, boot });
+    }
+
+    /// A node hears of one block, or of the end of one.
+    pub(crate) fn chain_step(&mut self, index: usize) {
+        let host = &mut self.hosts[index];
+        host.chain_step = false;
+        let Some(tip) = host.node.as_ref().map(|node| node.chain_tip()[0]) else { return };
+        let height = tip.height.to_u32();
+        if !self.chain.is_active(&tip.hash) {
+            self.feed(index, Input::BlockDisconnected(tip));
+            return self.ask_chain(index);
+        }
+        if height < self.chain.height() {
+            let Some(block) = self.block(index, height + 1) else { return };
+            self.feed(index, Input::BlockConnected(Arc::new(block)));
+            return self.ask_chain(index);
+        }
+        let balance = self.hosts[index].wallet.balance(&self.chain, height);
+        let inputs = [Input::WalletBalance(balance), Input::BestTip(tip)];
+        self.feed_all(index, VecDeque::from(inputs));
+    }
+
+    fn block(&self, index: usize, height: u32) -> Option<Block> {
+        let hash = self.chain.block_hash(height)?;
+        let block = self.chain.block(&hash)?;
+        let host = &self.hosts[index];
+        let transactions = (0u32..)
+            .zip(&block.txdata)
+            .filter(|(_, tx)| !host.filtered || host.watches(tx))
+            .map(|(place, tx)| (place, tx.clone()))
+            .collect();
+        Some(Block {
+            id: BlockId { height: BlockHeight::new(height), hash },
+            previous: block.header.prev_blockhash,
+            time: block.header.time,
+            transactions,
+        })
+    }
+
+    /// What a new watch finds in blocks that the node has heard of already, before it hears of the next.
+    pub(crate) fn late_matches(
+        &self,
+        index: usize,
+        from: u32,
+        inputs: &mut VecDeque<Input>,
+        matches: impl Fn(&Transaction) -> bool,
+    ) {
+        let Some(node) = &self.hosts[index].node else { return };
+        let known = node.chain_tip();
+        let oldest = known.last().map_or(0, |id| id.height.to_u32());
+        let first = from.max(self.first_height.min(oldest));
+        for height in first..=known[0].height.to_u32() {
+            // The node's own chain, though a newer one may be the best already.
+            let own = known.iter().find(|id| id.height.to_u32() == height).map(|id| id.hash);
+            let Some(hash) = own.or_else(|| self.chain.block_hash(height)) else { continue };
+            let Some(block) = self.chain.block(&hash) else { continue };
+            let transactions: Vec<(u32, Transaction)> = (0u32..)
+                .zip(&block.txdata)
+                .filter(|(_, tx)| matches(tx))
+                .map(|(place, tx)| (place, tx.clone()))
+                .collect();
+            if !transactions.is_empty() {
+                let block = BlockId { height: BlockHeight::new(height), hash };
+                inputs.push_back(Input::LateMatches { block, transactions });
+            }
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! The driver's part: inputs in, batches to the disk, actions out when they may.
+
+use std::collections::VecDeque;
+
+use bitcoin::{Transaction, Txid, secp256k1::PublicKey};
+use fulmen_devchain::{PackageTx, Reject, RejectKind};
+use fulmen_node::{
+    ActionKind, Answer, Ask, BroadcastAnswer, CoinPurpose, Effects, Event, Input, Lane, NoteLevel,
+    NumberedEvent, RequestId, UtxoAnswer,
+};
+use fulmen_signer::{BroadcastTx, OutMessage, Signer};
+use fulmen_types::ShortChannelId;
+use fulmen_wire::Message;
+
+use crate::{
+    check,
+    outbox::{Leaving, Outbox},
+    world::{Happening, World},
+};
+
+impl World {
+    /// Gives a node an input.
+    pub(crate) fn feed(&mut self, host: usize, input: Input) {
+        self.feed_all(host, VecDeque::from([input]));
+    }
+
+    pub(crate) fn feed_all(&mut self, host: usize, mut inputs: VecDeque<Input>) {
+        while let Some(input) = inputs.pop_front() {
+            let now = self.timestamp();
+            let Some(node) = self.hosts[host].node.as_mut() else { return };
+            let effects = node.handle(now, input);
+            self.stats.steps += 1;
+            self.hosts[host].touched = true;
+            self.effects(host, effects, &mut inputs);
+            if self.failure.is_some() {
+                return;
+            }
+        }
+    }
+
+    /// What a step brings about. Inputs that follow at once go to `inputs`.
+    pub(crate) fn effects(
+        &mut self,
+        index: usize,
+        effects: Effects,
+        inputs: &mut VecDeque<Input>,
+    ) {
+        if let Err(what) = check::classes(&effects) {
+            return self.fail(format!("n{index}: {what}"));
+        }
+        let host = &mut self.hosts[index];
+        let boot = host.boot;
+        let wake = effects.next_wake.map(|at| at.to_millis().max(self.now + 1));
+        let new_wake = wake.filter(|at| host.wake.is_none_or(|known| known <= self.now || *at < known));
+        if let Some(at) = new_wake {
+            host.wake = Some(at);
+        }
+        let batch = host.outbox.push(effects);
+        if let Some(at) = new_wake {
+            self.at(at, Happening::Tick { host: index, boot });
+        }
+        if let Some((seq, batch)) = batch {
+            self.hosts[index].disk.append(seq, batch);
+            let delay = self.delay(self.faults.commit);
+            if delay == 0 {
+                self.hosts[index].disk.commit(seq);
+                self.hosts[index].outbox.durable(seq);
+                self.draw_crash(index);
+            } else {
+                self.after(delay, Happening::Commit { host: index, boot, seq });
+            }
+        }
+        self.release(index, inputs);
+    }
+
+    /// The disk has caught up to a step.
+    pub(crate) fn commit(&mut self, index: usize, seq: u64) {
+        if self.hosts[index].disk.pending() == 0 {
+            return;
+        }
+        self.draw_crash(index);
+        if self.hosts[index].crash {
+            return;
+        }
+        self.hosts[index].disk.commit(seq);
+        self.hosts[index].outbox.durable(seq);
+        self.draw_crash(index);
+        let mut inputs = VecDeque::new();
+        self.release(index, &mut inputs);
+        self.feed_all(index, inputs);
+    }
+
+    fn draw_crash(&mut self, index: usize) {
+        if self.faults.crash > 0 && self.rng.chance(self.faults.crash) {
+            self.hosts[index].crash = true;
+        }
+    }
+
+    /// Crashes are drawn in the middle of things and happen at their end.
+    pub(crate) fn crash_where_due(&mut self) {
+        for index in 0..self.hosts.len() {
+            if self.hosts[index].crash {
+                self.hosts[index].crash = false;
+                self.crash(index);
+            }
+        }
+    }
+
+    fn crash(&mut self, index: usize) {
+        if self.hosts[index].node.is_none() {
+            return;
+        }
+        self.check_restart(index);
+        let pending = self.hosts[index].disk.pending();
+        let kept = self.rng.index(pending + 1);
+        let host = &mut self.hosts[index];
+        let lost = host.disk.crash(kept);
+        if host.keeps_graph
+            && let Some(mut node) = host.node.take()
+        {
+            let graph = (*node.graph()).clone();
+            host.graph = Some((graph, node.gossip().messages().clone()));
+        }
+        host.node = None;
+        host.outbox = Outbox::default();
+        host.wake = None;
+        host.connections.clear();
+        host.keep.clear();
+        host.outpoints.clear();
+        host.scripts.clear();
+        host.chain_step = false;
+        self.stats.crashes += 1;
+        self.stats.lost_batches += u64::try_from(lost).unwrap_or(0);
+        self.say(format!("n{index} crashes: {kept} unacknowledged batches kept, {lost} lost"));
+        self.cut_all(index);
+        let outage = 1 + self.delay(self.faults.outage);
+        self.after(outage, Happening::Restart { host: index });
+    }
+
+    /// Everything that may leave does.
+    fn release(&mut self, index: usize, inputs: &mut VecDeque<Input>) {
+        // A crash at this boundary: nothing leaves any more.
+        while !self.hosts[index].crash
+            && self.failure.is_none()
+            && let Some(leaving) = self.hosts[index].outbox.next()
+        {
+            match leaving {
+                Leaving::Send(lane, message) => self.send(index, lane, message),
+                Leaving::Act(kind) => self.act(index, kind, inputs),
+            }
+        }
+    }
+
+    fn send(&mut self, index: usize, lane: Lane, message: OutMessage) {
+        let Some(to) = self.host_of(&lane.peer) else {
+            return self.fail(format!("n{index} sends to a stranger"));
+        };
+        if self.hosts[index].connections.get(&lane.peer) != Some(&lane.epoch.0) {
+            return;
+        }
+        if let Err(what) = self.check_message(index, &message) {
+            return self.fail(format!("n{index}: {what}"));
+        }
+        let name = message.name();
+        let message = match message.complete(&self.hosts[index].keys) {
+            Ok(message) => message,
+            Err(error) => {
+                return self.fail(format!("n{index}: the signer refuses {name}: {error:?}"));
+            }
+        };
+        let bytes = message.encode();
+        if !message.fits() || Message::decode(&bytes).as_ref() != Ok(&message) {
+            return self.fail(format!("n{index}: {name} does not survive its encoding"));
+        }
+        let text = match &message {
+            Message::Error(e) => format!(" {:?}", String::from_utf8_lossy(&e.data)),
+            Message::Warning(w) => format!(" {:?}", String::from_utf8_lossy(&w.data)),
+            _ => String::new(),
+        };
+        self.say(format!("n{index} > n{to} #{} {name}{text}", lane.epoch.0));
+        self.trace.bytes(&bytes);
+        self.put_on_wire(lane.epoch.0, index, bytes);
+    }
+
+    pub(crate) fn host_of(&self, id: &PublicKey) -> Option<usize> {
+        self.hosts.iter().position(|host| host.id == *id)
+    }
+
+    fn act(&mut self, index: usize, kind: ActionKind, inputs: &mut VecDeque<Input>) {
+        match kind {
+            // The outbox hands messages out apart.
+            ActionKind::Send { lane, message } => self.send(index, lane, message),
+            ActionKind::Disconnect { peer, epoch, reason } => {
+                self.say(format!("n{index} ends #{}: {reason:?}", epoch.0));
+                self.node_disconnects(index, peer, epoch.0, &reason);
+            }
+            ActionKind::Connect { peer, addresses: _, keep } => {
+                let Some(to) = self.host_of(&peer) else { return };
+                if keep {
+                    self.hosts[index].keep.insert(peer);
+                }
+                let delay = 1 + self.delay(self.faults.delay);
+                self.after(delay, Happening::Dial { from: index, to });
+            }
+            ActionKind::StopConnecting { peer } => {
+                self.hosts[index].keep.remove(&peer);
+            }
+            ActionKind::Broadcast { id, package } => self.broadcast(index, id, package),
+            ActionKind::WatchOutpoint { outpoint, from, .. } => {
+                self.hosts[index].outpoints.insert(outpoint);
+                self.late_matches(index, from.to_u32(), inputs, |tx| {
+                    tx.input.iter().any(|i| i.previous_output == outpoint)
+                });
+            }
+            ActionKind::WatchScript { script_pubkey, from } => {
+                self.hosts[index].scripts.insert(script_pubkey.clone());
+                self.late_matches(index, from.to_u32(), inputs, |tx| {
+                    tx.output.iter().any(|o| o.script_pubkey == script_pubkey)
+                });
+            }
+            ActionKind::Ask { id, ask } => self.ask(index, id, ask),
+            ActionKind::Reply { id, reply } => self.reply(index, id, reply),
+            ActionKind::Event(event) => self.event(index, event),
+            ActionKind::Note { level, text } => {
+                self.say(format!("n{index} note {level:?}: {text}"));
+                if level == NoteLevel::Error {
+                    self.fail(format!("n{index} notes an error: {text}"));
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, index: usize, id: RequestId, ask: Ask) {
+        let host = &mut self.hosts[index];
+        let height = host.node.as_ref().map_or(0, |n| n.chain_tip()[0].height.to_u32());
+        let answer = match ask {
+            Ask::Sign(request) => Answer::Signed(host.keys.answer(&request)),
+            Ask::Route(query) => {
+                let Some(node) = host.node.as_mut() else { return };
+                let graph = node.graph();
+                Answer::Route(query.find_route(&graph))
+            }
+            Ask::Funding(request) => {
+                let funding = host.wallet.fund(&self.chain, height, &request);
+                if let Ok(tx) = &funding {
+                    self.fundings.insert(tx.compute_txid(), index);
+                }
+                Answer::Funding(funding)
+            }
+            Ask::Coins(request) => {
+                Answer::Coins(Ok(host.wallet.lease(&self.chain, height, &request)))
+            }
+            Ask::WalletSign { transaction, spent } => {
+                Answer::WalletSigned(host.wallet.sign(transaction, &spent))
+            }
+            Ask::ReleaseCoins(purpose) => {
+                host.wallet.release(&purpose);
+                if matches!(purpose, CoinPurpose::Funding(_)) {
+                    self.say(format!("n{index} gives the coins of a funding back"));
+                }
+                return;
+            }
+            Ask::WalletScript => Answer::WalletScript(Ok(host.wallet.script())),
+            Ask::Record(key) => Answer::Record(host.disk.read(&key)),
+            Ask::Utxo(scid) => Answer::Utxo(self.utxo(scid)),
+        };
+        let boot = self.hosts[index].boot;
+        let delay = self.delay(self.faults.answer);
+        self.after(delay, Happening::Answer { host: index, boot, id, answer: Box::new(answer) });
+    }
+
+    fn utxo(&self, scid: ShortChannelId) -> UtxoAnswer {
+        let found = self
+            .chain
+            .block_hash(scid.block())
+            .and_then(|hash| self.chain.block(&hash))
+            .and_then(|block| block.txdata.get(usize::try_from(scid.tx_index()).ok()?))
+            .map(|tx| bitcoin::OutPoint::new(tx.compute_txid(), u32::from(scid.output_index())))
+            .and_then(|outpoint| Some((outpoint, self.chain.coin(&outpoint)?.out.clone())));
+        match found {
+            Some((outpoint, output)) => UtxoAnswer::Unspent { output, outpoint },
+            None => UtxoAnswer::SpentOrUnknown,
+        }
+    }
+
+    fn broadcast(&mut self, index: usize, id: RequestId, package: Vec<BroadcastTx>) {
+        let mut txs: Vec<Transaction> = Vec::new();
+        let mut answer = None;
+        for tx in package {
+            if let Err(what) = self.check_broadcast(index, &tx) {
+                return self.fail(format!("n{index}: {what}"));
+            }
+            match tx.complete(&self.hosts[index].keys) {
+                Ok(tx) => txs.push(tx),
+                Err(error) => {
+                    self.fail(format!("n{index}: the signer refuses a broadcast: {error:?}"));
+                    answer = Some(BroadcastAnswer::Unsigned(format!("{error:?}")));
+                }
+            }
+        }
+        let answer = answer.unwrap_or_else(|| self.submit(&txs));
+        let ids: Vec<Txid> = txs.iter().map(Transaction::compute_txid).collect();
+        self.say(format!("n{index} broadcasts {ids:?}: {answer:?}"));
+        if let BroadcastAnswer::Other(why) = &answer {
+            self.fail(format!("n{index} broadcasts {ids:?}, which is refused: {why}"));
+        }
+        let boot = self.hosts[index].boot;
+        let delay = self.delay(self.faults.answer);
+        let answer = Box::new(Answer::Broadcast(answer));
+        self.after(delay, Happening::Answer { host: index, boot, id, answer });
+    }
+
+    fn submit(&mut self, txs: &[Transaction]) -> BroadcastAnswer {
+        if let [tx] = txs {
+            return match self.chain.send(tx) {
+                Ok(_) => BroadcastAnswer::Accepted,
+                Err(reject) => self.verdict(tx, &reject),
+            };
+        }
+        let result = self.chain.submit_package(txs);
+        if result.is_ok() {
+            return BroadcastAnswer::Accepted;
+        }
+        // Parts of it may be there already.
+        let mut last = BroadcastAnswer::Known;
+        for tx in txs {
+            match self.chain.send(tx) {
+                Ok(_) => last = BroadcastAnswer::Accepted,
+                Err(reject) => match self.verdict(tx, &reject) {
+                    BroadcastAnswer::Known => {}
+                    other => {
+                        let of_package = result.txs.iter().find_map(|(wtxid, r)| match r {
+                            PackageTx::Refused(reject) if *wtxid == tx.compute_wtxid() => {
+                                Some(self.verdict(tx, reject))
+                            }
+                            _ => None,
+                        });
+                        return of_package.unwrap_or(other);
+                    }
+                },
+            }
+        }
+        last
+    }
+
+    fn verdict(&self, tx: &Transaction, reject: &Reject) -> BroadcastAnswer {
+        let text = format!("{} {}", reject.reason, reject.detail);
+        let known = self.chain.mempool().contains(&tx.compute_txid())
+            || self.chain.confirmations(&tx.compute_txid()) > 0;
+        if known {
+            return BroadcastAnswer::Known;
+        }
+        match reject.kind {
+            RejectKind::MissingInputs => BroadcastAnswer::MissingInputs(text),
+            RejectKind::Reconsiderable => BroadcastAnswer::BelowFloor(text),
+            RejectKind::Conflict => BroadcastAnswer::Conflict(text),
+            RejectKind::Policy | RejectKind::Premature | RejectKind::Consensus => {
+                let has = |word: &str| text.contains(word);
+                if has("fee") {
+                    BroadcastAnswer::BelowFloor(text)
+                } else if has("conflict") || has("replacement") {
+                    BroadcastAnswer::Conflict(text)
+                } else {
+                    BroadcastAnswer::Other(text)
+                }
+            }
+        }
+    }
+
+    /// A user hears of something.
+    pub(crate) fn event(&mut self, index: usize, event: NumberedEvent) {
+        let host = &mut self.hosts[index];
+        if let Some(known) = host.events.get(&event.number) {
+            if *known != event.event {
+                let number = event.number;
+                self.fail(format!("n{index}: event {number} changed after it was told"));
+            }
+            return;
+        }
+        let last = host.events.last_key_value().map_or(0, |(number, _)| *number);
+        if event.number != last + 1 {
+            let number = event.number;
+            return self.fail(format!("n{index}: event {number} follows event {last}"));
+        }
+        host.events.insert(event.number, event.event.clone());
+        self.say(format!("n{index} event {}: {}", event.number, describe(&event.event)));
+        self.user_hears(index, &event.event);
+    }
+}
+
+fn describe(event: &Event) -> String {
+    format!("{event:?}")
+}

@@ -1,0 +1,383 @@
+//! The course of a run: open, pay through faults, heal, close, settle; and the ledger at each end.
+
+use std::collections::BTreeMap;
+
+use bitcoin::OutPoint;
+use fulmen_node::{ChannelState, Node};
+use fulmen_types::Msat;
+
+use crate::{
+    plan::Faults,
+    user::{Stage, TaskKind},
+    world::{Happening, World},
+};
+
+/// Where a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Channels are opened and announced.
+    Open,
+    /// Payments go both ways while things go wrong.
+    Pay,
+    /// Nothing goes wrong any more, and everything must come to its end.
+    Heal,
+    /// Channels are closed, together or by force.
+    Close,
+    /// What was closed by force is swept.
+    Settle,
+    /// The run is over.
+    Over,
+}
+
+/// How long each phase may last, in milliseconds.
+const PATIENCE: u64 = 60 * 60 * 1_000;
+
+impl World {
+    pub(crate) fn begin_open(&mut self) {
+        if self.plan.faults_at_open {
+            self.faults = self.plan.faults;
+        }
+        for channel in self.plan.channels.clone() {
+            let pause = self.rng.below(1_000);
+            self.want(pause, TaskKind::Open(channel));
+        }
+    }
+
+    /// Blocks come fast where only their number counts.
+    pub(crate) fn block_interval(&self) -> u64 {
+        match self.phase {
+            Phase::Open | Phase::Pay | Phase::Heal => self.plan.block_interval,
+            Phase::Close | Phase::Settle | Phase::Over => 1_000,
+        }
+    }
+
+    /// Looks whether the phase is over.
+    pub(crate) fn phase(&mut self) {
+        self.after(500, Happening::Phase);
+        let lasted = self.now - self.phase_since;
+        if lasted > PATIENCE {
+            let why = self.what_is_missing();
+            return self.fail(format!("the phase {:?} does not end: {why}", self.phase));
+        }
+        match self.phase {
+            Phase::Open => {
+                if self.is_open() {
+                    self.enter(Phase::Pay);
+                    self.faults = self.plan.faults;
+                    for payment in self.plan.payments.clone() {
+                        self.want(payment.at, TaskKind::Pay(payment));
+                    }
+                }
+            }
+            Phase::Pay => {
+                let last = self.plan.payments.iter().map(|p| p.at).max().unwrap_or(0);
+                if lasted > last + 5_000 {
+                    self.faults = Faults { outage: 1, ..Faults::default() };
+                    if self.plan.close_in_flight {
+                        self.begin_close(true);
+                    }
+                    self.enter(Phase::Heal);
+                }
+            }
+            Phase::Heal => {
+                if self.is_quiet() {
+                    self.check_lightning_ledger();
+                    self.begin_close(false);
+                    self.enter(Phase::Close);
+                }
+            }
+            Phase::Close => {
+                if self.users.tasks.iter().all(|task| task.is_over()) && self.is_closed() {
+                    self.enter(Phase::Settle);
+                }
+            }
+            Phase::Settle => {
+                if self.is_settled() {
+                    self.check_chain_ledger();
+                    self.enter(Phase::Over);
+                }
+            }
+            Phase::Over => {}
+        }
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.say(format!("---- {phase:?}"));
+        self.phase = phase;
+        self.phase_since = self.now;
+    }
+
+    fn nodes(&self) -> Option<Vec<&Node>> {
+        self.hosts.iter().map(|host| host.node.as_ref()).collect()
+    }
+
+    /// Whether every channel is usable and known to all.
+    fn is_open(&mut self) -> bool {
+        let wanted = self.plan.channels.len();
+        if self.hosts.iter().any(|host| host.node.is_none()) || self.users.channels.len() < wanted {
+            return false;
+        }
+        let channels = self.users.channels.clone();
+        let usable = |host: usize, id: &fulmen_types::ChannelId| {
+            self.hosts[host].channels().iter().any(|c| {
+                c.channel_id == *id && c.state == ChannelState::Normal { usable: true }
+            })
+        };
+        if !channels.iter().all(|(id, plan)| usable(plan.from, id) && usable(plan.to, id)) {
+            return false;
+        }
+        self.hosts.iter_mut().filter_map(|host| host.node.as_mut()).all(|node| {
+            let graph = node.graph();
+            graph.channel_count() >= wanted
+                && graph.channels().all(|c| {
+                    c.policy(fulmen_gossip::Direction::Forward).is_some()
+                        && c.policy(fulmen_gossip::Direction::Backward).is_some()
+                })
+        })
+    }
+
+    /// Whether no payment is on its way and no HTLC in any channel.
+    fn is_quiet(&self) -> bool {
+        let Some(nodes) = self.nodes() else { return false };
+        self.users.tasks.iter().all(|task| task.is_over())
+            && self.users.payments.values().all(|p| p.sent.is_some())
+            && nodes.iter().all(|node| {
+                node.payments().next().is_none()
+                    && node.channels_info().iter().all(|c| {
+                        let on_chain = matches!(
+                            c.state,
+                            ChannelState::ForceClosing(_) | ChannelState::OnChain(_)
+                        );
+                        on_chain
+                            || (c.htlcs == (0, 0)
+                                && c.state == (ChannelState::Normal { usable: true }))
+                    })
+            })
+    }
+
+    fn is_closed(&self) -> bool {
+        let Some(nodes) = self.nodes() else { return false };
+        nodes.iter().all(|node| {
+            node.channels_info().iter().all(|c| matches!(c.state, ChannelState::OnChain(_)))
+        })
+    }
+
+    fn is_settled(&self) -> bool {
+        let Some(nodes) = self.nodes() else { return false };
+        let swept = |node: &&Node| node.balance_info().sweeps.is_empty();
+        // Deep enough that nothing is on its way any more.
+        nodes.iter().all(swept)
+            && self.chain.mempool().is_empty()
+            && self.now - self.phase_since > 30_000
+    }
+
+    fn begin_close(&mut self, in_flight: bool) {
+        for (channel_id, plan) in self.users.channels.clone() {
+            let by = match plan.force_close {
+                Some(by) if in_flight => {
+                    self.forced.insert(channel_id);
+                    self.want(0, TaskKind::Close { channel_id, by, force: true });
+                    continue;
+                }
+                Some(by) => by,
+                None if in_flight => continue,
+                None => if self.rng.chance(500) { plan.from } else { plan.to },
+            };
+            if self.forced.contains(&channel_id) {
+                continue;
+            }
+            let force = plan.force_close.is_some();
+            if force {
+                self.forced.insert(channel_id);
+            }
+            let pause = self.rng.below(2_000);
+            self.want(pause, TaskKind::Close { channel_id, by, force });
+        }
+    }
+
+    fn what_is_missing(&mut self) -> String {
+        let mut lines = Vec::new();
+        for (index, task) in self.users.tasks.iter().enumerate() {
+            if !task.is_over() {
+                lines.push(format!("task {index} {task:?}"));
+            }
+        }
+        for host in &mut self.hosts {
+            let index = host.index;
+            let Some(node) = host.node.as_mut() else {
+                lines.push(format!("n{index} is down"));
+                continue;
+            };
+            for c in node.channels_info() {
+                lines.push(format!("n{index} {} {:?} htlcs {:?}", c.channel_id, c.state, c.htlcs));
+            }
+            for p in node.payments() {
+                lines.push(format!("n{index} payment {} {:?}", p.request.payment_hash, p.status));
+            }
+            let graph = node.graph();
+            lines.push(format!("n{index} knows {} channels", graph.channel_count()));
+            for sweep in node.balance_info().sweeps {
+                lines.push(format!("n{index} sweep {sweep:?}"));
+            }
+        }
+        lines.push(format!("{} transactions in the mempool", self.chain.mempool().len()));
+        lines.join("\n")
+    }
+
+    /// What lightning made of each host's money, in msat.
+    fn earned(&self, host: usize) -> i128 {
+        let mut sum = i128::from(self.users.earned.get(&host).copied().unwrap_or(0));
+        for payment in self.users.payments.values() {
+            if let Some(amount) = payment.received.filter(|_| payment.ends.1 == host) {
+                sum += i128::from(amount);
+            }
+            if let (Some(Ok(fee)), true) = (&payment.sent, payment.ends.0 == host) {
+                sum -= i128::from(payment.amount_msat) + i128::from(*fee);
+            }
+        }
+        sum
+    }
+
+    /// Nothing is in flight: payments ended the same at both ends, and every msat is where it should be.
+    fn check_lightning_ledger(&mut self) {
+        for (hash, payment) in self.users.payments.clone() {
+            match (&payment.sent, payment.received) {
+                (Some(Ok(_)), Some(_)) | (Some(Err(_)), None) => {}
+                (sent, received) => {
+                    self.fail(format!("payment {hash}: sent {sent:?}, received {received:?}"));
+                }
+            }
+        }
+        let failed = self.users.tasks.iter().find_map(|task| match &task.stage {
+            Stage::Failed(why) => Some(why.clone()),
+            _ => None,
+        });
+        if let Some(why) = failed {
+            self.fail(format!("a user got nothing: {why}"));
+        }
+        if !self.forced.is_empty() {
+            return;
+        }
+        for index in 0..self.hosts.len() {
+            let mut expected = self.earned(index);
+            for plan in self.users.channels.values() {
+                let (amount, push) = (i128::from(plan.amount_sat), i128::from(plan.push_sat));
+                if plan.from == index {
+                    expected += (amount - push) * 1_000;
+                }
+                if plan.to == index {
+                    expected += push * 1_000;
+                }
+            }
+            let ids = &self.users.channels;
+            let own = self.hosts[index].channels();
+            let balances = own.iter().filter(|c| ids.contains_key(&c.channel_id));
+            let held = Msat::checked_sum(balances.map(|c| c.balances.0)).unwrap_or(Msat::MAX);
+            if expected != i128::from(held.to_msat()) {
+                self.fail(format!(
+                    "n{index} has {} msat in its channels and should have {expected}",
+                    held.to_msat()
+                ));
+            }
+        }
+    }
+
+    /// Everything is back on chain: wallets have what they began with, what lightning made of it, and what
+    /// fees took.
+    fn check_chain_ledger(&mut self) {
+        let fees = self.fees();
+        let mut held_in_all = 0;
+        let mut initial_in_all = 0;
+        for index in 0..self.hosts.len() {
+            let initial = self.hosts[index].initial_sat;
+            let held = self.hosts[index].wallet.total_sat(&self.chain);
+            initial_in_all += initial;
+            held_in_all += held;
+            let expected = i128::from(initial) * 1_000 + self.earned(index);
+            let lost = expected - i128::from(held) * 1_000;
+            let paid: u64 = fees.iter().filter(|fee| fee.payer == Some(index)).map(|f| f.sat).sum();
+            let shared: u64 = fees.iter().filter(|fee| fee.payer.is_none()).map(|f| f.sat).sum();
+            let channels = self.users.channels.len();
+            let rounding = 1_000 * i128::try_from(channels).unwrap_or(0);
+            let anchors = if self.forced.is_empty() {
+                0
+            } else {
+                660 * i128::try_from(channels).unwrap_or(0)
+            };
+            let least = i128::from(paid) * 1_000 - rounding;
+            let most = (i128::from(paid) + i128::from(shared) + anchors) * 1_000 + rounding;
+            let exact = self.forced.is_empty();
+            self.say(format!(
+                "n{index} began with {initial} sat, lightning made {} msat, has {held} sat; fees {paid} and a share of {shared} sat",
+                self.earned(index)
+            ));
+            if lost > most || (exact && lost < least) {
+                self.fail(format!(
+                    "n{index} lost {lost} msat on chain, and fees explain {least} to {most}"
+                ));
+            }
+        }
+        let fees: u64 = fees.iter().map(|fee| fee.sat).sum();
+        let left = i128::from(initial_in_all) - i128::from(held_in_all) - i128::from(fees);
+        let bound = 660 * i128::try_from(self.users.channels.len()).unwrap_or(0);
+        let bound = if self.forced.is_empty() { 0 } else { bound };
+        if left < 0 || left > bound {
+            self.fail(format!("{left} sat are with nobody; {bound} may be in anchors"));
+        }
+    }
+
+    /// The fees of everything that was mined since the start.
+    fn fees(&self) -> Vec<Fee> {
+        let fundings: BTreeMap<OutPoint, usize> = self
+            .users
+            .channels
+            .iter()
+            .filter_map(|(id, plan)| {
+                let own = self.hosts[plan.from].channels();
+                let funding = own.iter().find(|c| c.channel_id == *id)?.funding?;
+                Some((funding, plan.from))
+            })
+            .collect();
+        let mut fees = Vec::new();
+        for height in self.first_height + 1..=self.chain.height() {
+            let Some(hash) = self.chain.block_hash(height) else { continue };
+            let Some(block) = self.chain.block(&hash) else { continue };
+            let spent: BTreeMap<OutPoint, u64> = self
+                .chain
+                .spent_by_block(&hash)
+                .into_iter()
+                .map(|(outpoint, coin)| (outpoint, coin.out.value.to_sat()))
+                .collect();
+            for tx in block.txdata.iter().skip(1) {
+                let value = |outpoint: &OutPoint| {
+                    spent.get(outpoint).copied().or_else(|| {
+                        let parent = block.txdata.iter().find(|t| t.compute_txid() == outpoint.txid)?;
+                        let vout = usize::try_from(outpoint.vout).ok()?;
+                        parent.output.get(vout).map(|out| out.value.to_sat())
+                    })
+                };
+                let inputs: u64 = tx.input.iter().filter_map(|i| value(&i.previous_output)).sum();
+                let outputs: u64 = tx.output.iter().map(|out| out.value.to_sat()).sum();
+                let of_funding = self.fundings.get(&tx.compute_txid()).copied();
+                let of_close = tx.input.iter().find_map(|i| fundings.get(&i.previous_output));
+                let claim = || {
+                    // A claim is paid by whom it pays, where it pays one alone.
+                    let mut owners = tx.output.iter().map(|out| {
+                        self.hosts.iter().position(|h| h.wallet.script() == out.script_pubkey)
+                    });
+                    let first = owners.next()??;
+                    owners.all(|owner| owner == Some(first)).then_some(first)
+                };
+                let payer = of_funding.or(of_close.copied()).or_else(claim);
+                fees.push(Fee { payer, sat: inputs.saturating_sub(outputs) });
+            }
+        }
+        fees
+    }
+}
+
+struct Fee {
+    /// Who paid it, if it was one alone.
+    payer: Option<usize>,
+    sat: u64,
+}
