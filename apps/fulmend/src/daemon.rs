@@ -99,7 +99,7 @@ impl Daemon {
         let mut store = SqliteStore::open_with(dir.join(STORE_FILE), &options)?;
         let edge = EdgeStore::open(&dir.join(EDGE_FILE), config.store_max_pages)?;
         let wallet = OnchainWallet::open(edge.clone(), &seed.wallet_master(network)?, network)?;
-        let log = EventLog::open(edge)?;
+        let log = EventLog::open(edge.clone())?;
         let token = Token::load_or_create(&dir).map_err(|error| at(&dir, error))?;
         let api_listener = bind("the API", "api", config.api).await?;
         let api_address = api_listener.local_addr().map_err(|error| at(&dir, error))?;
@@ -169,7 +169,7 @@ impl Daemon {
         });
         let serving = tokio::spawn(serve(api_listener, Arc::clone(&app)));
         tokio::spawn(catch_up.run(wallet.clone(), client, stopping.subscribe()));
-        tokio::spawn(keep_events(events_out, log, handle.clone()));
+        let keeping = tokio::spawn(keep_events(events_out, log, handle.clone()));
         tokio::spawn(rebroadcast(wallet, broadcaster, stopping.subscribe()));
         let saving = tokio::spawn(save_graph(node, config.clone(), stopping.subscribe()));
         write_private(&dir.join(ADDRESS_FILE), api_address.to_string().as_bytes())
@@ -189,6 +189,8 @@ impl Daemon {
             driver,
             serving,
             saving,
+            keeping,
+            edge,
             stopping: stopping.clone(),
             address_file: dir.join(ADDRESS_FILE),
             _lock: lock,
@@ -245,6 +247,8 @@ struct Running {
     driver: JoinHandle<Result<(), fulmen_background_processor::DriverError>>,
     serving: JoinHandle<()>,
     saving: JoinHandle<()>,
+    keeping: JoinHandle<()>,
+    edge: EdgeStore,
     stopping: watch::Sender<bool>,
     address_file: std::path::PathBuf,
     _lock: File,
@@ -252,7 +256,8 @@ struct Running {
 
 /// Waits for the end and cleans up.
 async fn supervise(running: Running) -> Result<(), DaemonError> {
-    let Running { handle, mut driver, serving, saving, stopping, address_file, _lock } = running;
+    let Running { handle, mut driver, serving, saving, keeping, edge, stopping, address_file, _lock } =
+        running;
     let mut asked = stopping.subscribe();
     let ended = tokio::select! {
         ended = &mut driver => Some(ended),
@@ -271,6 +276,9 @@ async fn supervise(running: Running) -> Result<(), DaemonError> {
     if tokio::time::timeout(LAST_ANSWERS, serving).await.is_err() {
         tracing::debug!("some requests were still open");
     }
+    // With the driver its last events are out.
+    let _ = tokio::time::timeout(LAST_ANSWERS, keeping).await;
+    edge.close();
     // A stale one would only lead clients astray.
     let _ = fs::remove_file(address_file);
     tracing::info!("the daemon has stopped");

@@ -19,7 +19,8 @@ pub(crate) struct EdgeStore {
 }
 
 struct Inner {
-    store: SqliteStore,
+    /// `None` once closed.
+    store: Option<SqliteStore>,
     at: Position,
     /// A write has failed: the store is reopened before the next one.
     failed: bool,
@@ -29,7 +30,7 @@ impl EdgeStore {
     pub(crate) fn open(path: &Path, max_page_count: Option<u32>) -> Result<Self, StoreError> {
         let mut store = SqliteStore::open_with(path, &SqliteOptions { max_page_count })?;
         let at = store.position()?;
-        Ok(Self { inner: Arc::new(Mutex::new(Inner { store, at, failed: false })) })
+        Ok(Self { inner: Arc::new(Mutex::new(Inner { store: Some(store), at, failed: false })) })
     }
 
     /// Makes all of it durable, or nothing.
@@ -38,19 +39,20 @@ impl EdgeStore {
             return Ok(());
         }
         let mut inner = self.lock();
-        if inner.failed {
-            inner.at = inner.store.reopen()?;
-            inner.failed = false;
+        let Inner { store, at, failed } = &mut *inner;
+        let store = store.as_mut().ok_or_else(closed)?;
+        if *failed {
+            *at = store.reopen()?;
+            *failed = false;
         }
-        let Position { writer_epoch, .. } = inner.at;
-        let next = inner.at.next_seq();
-        match inner.store.append(writer_epoch, next, &[batch]) {
+        let next = at.next_seq();
+        match store.append(at.writer_epoch, next, &[batch]) {
             Ok(()) => {
-                inner.at.batch_seq = next;
+                at.batch_seq = next;
                 Ok(())
             }
             Err(e) => {
-                inner.failed = true;
+                *failed = true;
                 Err(e)
             }
         }
@@ -63,7 +65,8 @@ impl EdgeStore {
         from: &[u8],
         limit: usize,
     ) -> Result<Vec<KeyValue>, StoreError> {
-        let mut page = self.lock().store.scan(Space::Edge, from, limit)?;
+        let mut inner = self.lock();
+        let mut page = inner.store.as_mut().ok_or_else(closed)?.scan(Space::Edge, from, limit)?;
         page.retain(|(key, _)| key.starts_with(prefix));
         Ok(page)
     }
@@ -85,10 +88,19 @@ impl EdgeStore {
         }
     }
 
+    /// Closes the file, whoever still holds a handle: the data directory is free afterwards.
+    pub(crate) fn close(&self) {
+        self.lock().store = None;
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing between lock and unlock leaves the position half changed.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn closed() -> StoreError {
+    StoreError::Other("the daemon is stopping".into())
 }
 
 /// A key in the space of the edge.

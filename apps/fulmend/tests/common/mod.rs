@@ -22,33 +22,33 @@ use fulmen_seed::{Birthday, Seed, SeedFile};
 use fulmend::{Config, Daemon, DaemonError};
 
 /// How long anything may take.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An embedded chain.
-pub struct Devchain {
-    pub server: DevchainServer,
+pub(crate) struct Devchain {
+    pub(crate) server: DevchainServer,
     faucet: Faucet,
 }
 
 impl Devchain {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let server = DevchainServer::start(ServerConfig::default()).expect("a free port");
         Self { server, faucet: Faucet::default() }
     }
 
-    pub fn mine(&self, blocks: u32) {
+    pub(crate) fn mine(&self, blocks: u32) {
         self.server.with_chain(|chain| chain.generate_to_script(blocks, &self.faucet.script()));
     }
 
     /// Pays to an address, confirmed.
-    pub fn pay(&self, address: &str, amount_sat: u64) {
+    pub(crate) fn pay(&self, address: &str, amount_sat: u64) {
         let address = Address::from_str(address).expect("an address").assume_checked();
         self.server.with_chain(|chain| {
             chain.fund(&address.script_pubkey(), Amount::from_sat(amount_sat)).expect("coins");
         });
     }
 
-    pub fn config(&self, data_dir: &Path) -> Config {
+    pub(crate) fn config(&self, data_dir: &Path) -> Config {
         let mut config = Config::new(data_dir, Network::Regtest);
         config.bitcoind = self.server.addr().to_string();
         config.bitcoind_auth = Auth::CookieFile(self.server.cookie_path().to_path_buf());
@@ -60,7 +60,7 @@ impl Devchain {
     }
 
     /// A new data directory under `dir`, and a daemon on it.
-    pub async fn new_node(&self, dir: &Path, name: &str) -> Node {
+    pub(crate) async fn new_node(&self, dir: &Path, name: &str) -> Node {
         let data_dir = dir.join(name);
         create_seed(&data_dir);
         let config = self.config(&data_dir);
@@ -68,29 +68,29 @@ impl Devchain {
     }
 }
 
-pub fn free_port() -> SocketAddr {
+pub(crate) fn free_port() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
-pub fn create_seed(data_dir: &Path) {
+pub(crate) fn create_seed(data_dir: &Path) {
     let seed = Seed::generate().expect("randomness");
     SeedFile::create(data_dir, &seed, Birthday::Now, None).expect("a new folder");
 }
 
 /// A daemon and a client of it.
-pub struct Node {
-    pub daemon: Daemon,
-    pub client: Client,
-    pub config: Config,
+pub(crate) struct Node {
+    pub(crate) daemon: Daemon,
+    pub(crate) client: Client,
+    pub(crate) config: Config,
 }
 
 impl Node {
-    pub async fn start(config: Config) -> Result<Self, DaemonError> {
+    pub(crate) async fn start(config: Config) -> Result<Self, DaemonError> {
         let daemon = Daemon::start(config.clone()).await?;
         Ok(Self { client: daemon.client(), daemon, config })
     }
 
-    pub async fn stop(self) -> Config {
+    pub(crate) async fn stop(self) -> Config {
         let mut config = self.config;
         // Peers find it where it was.
         config.listen = self.daemon.listen_address();
@@ -101,28 +101,28 @@ impl Node {
         config
     }
 
-    pub fn uri(&self) -> String {
+    pub(crate) fn uri(&self) -> String {
         format!("{}@{}", self.daemon.node_id(), self.daemon.listen_address())
     }
 
-    pub fn data_dir(&self) -> PathBuf {
+    pub(crate) fn data_dir(&self) -> PathBuf {
         self.config.data_dir.clone()
     }
 
-    pub async fn info(&self) -> NodeInfo {
+    pub(crate) async fn info(&self) -> NodeInfo {
         self.client.call(&GetInfo {}).await.expect("it answers")
     }
 
-    pub async fn channels(&self) -> Vec<ChannelInfo> {
+    pub(crate) async fn channels(&self) -> Vec<ChannelInfo> {
         self.client.call(&ListChannels {}).await.expect("it answers").channels
     }
 
-    pub async fn balance(&self) -> fulmen_api::BalanceInfo {
+    pub(crate) async fn balance(&self) -> fulmen_api::BalanceInfo {
         self.client.call(&Balance {}).await.expect("it answers")
     }
 
     /// Gives the on-chain wallet money and waits until it has seen it.
-    pub async fn fund(&self, chain: &Devchain, amount_sat: u64) {
+    pub(crate) async fn fund(&self, chain: &Devchain, amount_sat: u64) {
         let before = self.balance().await.onchain_confirmed_sat;
         let address = self.client.call(&NewAddress {}).await.expect("an address").address;
         chain.pay(&address, amount_sat);
@@ -134,7 +134,7 @@ impl Node {
     }
 
     /// Waits until node and wallet have seen the chain's tip.
-    pub async fn synced(&self, chain: &Devchain) {
+    pub(crate) async fn synced(&self, chain: &Devchain) {
         let height = chain.server.with_chain(|chain| chain.height());
         until("the tip is seen", || async {
             let info = self.info().await;
@@ -145,7 +145,7 @@ impl Node {
 }
 
 /// Connects, opens, mines, and waits until both ends can use the channel. Gives its id.
-pub async fn open_channel(chain: &Devchain, from: &Node, to: &Node, amount_sat: u64) -> String {
+pub(crate) async fn open_channel(chain: &Devchain, from: &Node, to: &Node, amount_sat: u64) -> String {
     from.client.call(&Connect { peer: to.uri() }).await.expect("it listens");
     let before = from.channels().await.iter().filter(|c| c.usable).count();
     let opened = from
@@ -170,7 +170,7 @@ pub async fn open_channel(chain: &Devchain, from: &Node, to: &Node, amount_sat: 
 }
 
 /// Asks again and again until it is so.
-pub async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !is_so().await {
         assert!(tokio::time::Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
@@ -179,7 +179,7 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut()
 }
 
 /// Shows what the daemons log, when asked to by `RUST_LOG`.
-pub fn log() {
+pub(crate) fn log() {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_test_writer()
