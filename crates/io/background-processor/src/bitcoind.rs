@@ -48,6 +48,13 @@ struct Following {
     task: JoinHandle<()>,
 }
 
+/// With the last handle the following ends: nobody may be told of blocks after that.
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 impl fmt::Debug for BitcoindChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BitcoindChain")
@@ -104,9 +111,8 @@ impl ChainSource for BitcoindChain {
     fn start(&self, recent: Vec<BlockId>) -> mpsc::Receiver<Input> {
         let (sink, inputs) = mpsc::channel(4);
         let mut following = self.following();
-        if let Some(old) = following.take() {
-            old.task.abort();
-        }
+        // The old one must have ended before the new one begins.
+        *following = None;
         let mut blocks = recent.into_iter().map(to_ref);
         let Some(tip) = blocks.next() else {
             tracing::error!("the node names no block to follow the chain from");

@@ -1,5 +1,5 @@
 //! The driver on tokio with a stand-in for the node, and ports that remember what they are asked.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::await_holding_lock)]
 
 mod common;
 
