@@ -1,0 +1,197 @@
+//! A Fulmen daemon in this process, used through its HTTP interface as anybody would.
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, anyhow, bail};
+use bitcoin::secp256k1::PublicKey;
+use bitcoin::{Address, ScriptBuf};
+use fulmen_api as api;
+use fulmen_devchain::Backend;
+use tokio::runtime::Runtime;
+
+use crate::node::{ChannelKind, ChannelView, Close, OpenChannel, PaymentStatus, TestNode};
+use crate::wait::{SHORT, until};
+
+/// A running daemon. Dropping it stops it.
+pub(crate) struct FulmenNode {
+    name: String,
+    node_id: PublicKey,
+    address: SocketAddr,
+    client: api::Client,
+    runtime: Option<Runtime>,
+    daemon: Option<fulmend::Daemon>,
+    _folder: tempfile::TempDir,
+}
+
+impl FulmenNode {
+    fn call<R: api::Request>(&self, request: &R) -> Result<R::Answer> {
+        let runtime = self.runtime.as_ref().context("the runtime is gone")?;
+        runtime
+            .block_on(self.client.call(request))
+            .map_err(|error| anyhow!("{}: {}: {error}", self.name, R::NAME))
+    }
+
+    fn info(&self) -> Result<api::NodeInfo> {
+        self.call(&api::GetInfo {})
+    }
+
+    fn all_channels(&self) -> Result<Vec<api::ChannelInfo>> {
+        Ok(self.call(&api::ListChannels {})?.channels)
+    }
+}
+
+impl TestNode for FulmenNode {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn node_id(&self) -> PublicKey {
+        self.node_id
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn deposit_script(&self) -> Result<ScriptBuf> {
+        let address = self.call(&api::NewAddress {})?.address;
+        Ok(Address::from_str(&address)?
+            .assume_checked()
+            .script_pubkey())
+    }
+
+    fn height(&self) -> Result<u32> {
+        let info = self.info()?;
+        Ok(info.block_height.min(info.wallet_height))
+    }
+
+    fn onchain_sat(&self) -> Result<u64> {
+        Ok(self.call(&api::Balance {})?.onchain_confirmed_sat)
+    }
+
+    fn sweeping_sat(&self) -> Result<u64> {
+        Ok(self.call(&api::Balance {})?.sweeping_sat)
+    }
+
+    fn connect(&self, peer: PublicKey, address: SocketAddr) -> Result<()> {
+        self.call(&api::Connect {
+            peer: format!("{peer}@{address}"),
+        })?;
+        until("Fulmen is connected", SHORT, || self.is_connected(peer))
+    }
+
+    fn is_connected(&self, peer: PublicKey) -> Result<bool> {
+        let peers = self.call(&api::ListPeers {})?.peers;
+        let peer = peer.to_string();
+        Ok(peers.iter().any(|one| one.node_id == peer && one.connected))
+    }
+
+    fn disconnect(&self, peer: PublicKey) -> Result<()> {
+        self.call(&api::Disconnect {
+            node_id: peer.to_string(),
+            force: true,
+        })?;
+        Ok(())
+    }
+
+    fn open_channel(&self, open: OpenChannel) -> Result<()> {
+        let mut request = api::OpenChannel::new(open.peer.to_string(), open.capacity_sat);
+        request.push_msat = open.push_msat;
+        request.private = !open.public;
+        request.channel_type = Some(open.kind.name().to_owned());
+        self.call(&request)?;
+        Ok(())
+    }
+
+    fn channels(&self) -> Result<Vec<ChannelView>> {
+        let mut views = Vec::new();
+        for channel in self.all_channels()? {
+            if channel.closing.is_some() && matches!(&*channel.state, "closing" | "closed") {
+                continue;
+            }
+            views.push(ChannelView {
+                id: channel.channel_id,
+                peer: channel.peer.parse()?,
+                short_channel_id: match channel.short_channel_id {
+                    Some(text) => Some(parse_short_channel_id(&text)?),
+                    None => None,
+                },
+                usable: channel.usable,
+                kind: ChannelKind::ALL
+                    .into_iter()
+                    .find(|kind| kind.name() == channel.channel_type),
+                spendable_msat: channel.spendable_msat,
+                htlcs: channel.htlcs,
+                capacity_sat: channel.capacity_sat,
+            });
+        }
+        Ok(views)
+    }
+
+    fn invoice(&self, amount_msat: u64, description: &str) -> Result<String> {
+        let request = api::Invoice::of_msat(amount_msat, description);
+        Ok(self.call(&request)?.bolt11)
+    }
+
+    fn pay(&self, bolt11: &str) -> Result<String> {
+        let mut request = api::Pay::new(bolt11).without_waiting();
+        request.max_fee_msat = Some(1_000_000);
+        request.timeout_secs = Some(20);
+        Ok(self.call(&request)?.payment_hash)
+    }
+
+    fn payment(&self, payment_hash: &str) -> Result<PaymentStatus> {
+        let request = api::ListPayments {
+            payment_hash: Some(payment_hash.to_owned()),
+            limit: None,
+        };
+        let payments = self.call(&request)?.payments;
+        let payment = payments.into_iter().next().context("no such payment")?;
+        Ok(match payment.state {
+            api::PaymentState::Pending => PaymentStatus::Pending,
+            api::PaymentState::Succeeded => PaymentStatus::Succeeded {
+                preimage: payment.preimage.context("no preimage")?,
+                fee_msat: payment.fee_msat.context("no fee")?,
+            },
+            api::PaymentState::Failed => PaymentStatus::Failed(format!(
+                "{}: {}",
+                payment.failure_reason.unwrap_or_default(),
+                payment.failure.unwrap_or_default()
+            )),
+        })
+    }
+
+    fn received_msat(&self, payment_hash: &str) -> Result<Option<u64>> {
+        let request = api::ListInvoices {
+            payment_hash: Some(payment_hash.to_owned()),
+            limit: None,
+        };
+        let invoices = self.call(&request)?.invoices;
+        Ok(invoices.first().and_then(|invoice| invoice.received_msat))
+    }
+
+    fn close(&self, channel: &ChannelView, how: Close) -> Result<()> {
+        self.call(&api::CloseChannel {
+            channel: channel.id.clone(),
+            force: how == Close::Force,
+            address: None,
+            feerate_sat_per_vb: None,
+        })?;
+        Ok(())
+    }
+
+    fn graph_size(&self) -> Result<(usize, usize)> {
+        let info = self.info()?;
+        Ok((info.graph_nodes, info.graph_channels))
+    }
+}
+
+/// `height x index x output` as the number of BOLT 7.
+fn parse_short_channel_id(text: &str) -> Result<u64> {
+    let parts: Vec<&str> = text.split('x').collect();
+    let [height, index, output] = parts[..] else {
+        bail!("{text} is no short channel id");
+    };
+    Ok((height.parse::<u64>()? << 40) | (index.parse::<u64>()? << 16) | output.parse::<u64>()?)
+}
