@@ -12,8 +12,8 @@ use bitcoin::{Network, secp256k1::PublicKey};
 use fulmen_channel::{Channel, ChannelContext, ChannelStatus};
 use fulmen_enforce::{EnforceContext, Resolution};
 use fulmen_gossip::{Gossip, NetworkGraph, SignedMessages};
-use fulmen_payments::{HtlcLink, Invoices, Outgoing};
-use fulmen_tx::{ChannelKeysId, Secp};
+use fulmen_payments::{HtlcLink, IncomingRef, Invoices, Outgoing};
+use fulmen_tx::{ChannelKeysId, Secp, Side};
 use fulmen_types::{
     Features, Feerates, Timestamp,
     codec::{Decode, DecodeError, Encode, Reader},
@@ -167,6 +167,7 @@ impl Node {
             forwards: BTreeSet::new(),
             reading: BTreeSet::new(),
             gossip,
+            gossip_is_new: true,
             gossip_fundings: BTreeMap::new(),
             gossip_spends: BTreeMap::new(),
             replies: Replies::default(),
@@ -273,6 +274,7 @@ impl Node {
                     ready: channel.status() == ChannelStatus::Normal,
                 },
                 gossip_id: None,
+                announcement: None,
                 peer_policy: None,
                 channel,
             };
@@ -318,12 +320,14 @@ impl Node {
             .filter_map(|htlc| NodeLink::from_bytes(&htlc.link?).ok())
             .collect();
         let live: BTreeSet<HtlcLink> = links.iter().map(|link| link.link).collect();
+        // What is resolved upstream is over for us, though downstream it may be told again.
         self.forwards = live
             .iter()
             .filter_map(|link| match link {
                 HtlcLink::Forward { incoming } => Some(*incoming),
                 HtlcLink::Payment { .. } => None,
             })
+            .filter(|incoming| !self.is_resolved(incoming))
             .collect();
         self.outgoing.reconcile(&live, step.now, &mut step.batch);
         let nothing = Features::empty();
@@ -345,7 +349,6 @@ impl Node {
             };
             let outputs = entry.channel.re_emit(&ctx, &mut step.batch);
             self.channel_outputs(step, *keys_id, outputs);
-            self.gossip_channel_changed(step, *keys_id);
         }
         let ids: Vec<ChannelKeysId> = self.resolutions.keys().copied().collect();
         for keys_id in ids {
@@ -371,10 +374,25 @@ impl Node {
         }
     }
 
-    /// Takes a cached graph, before the first input. It is a cache: without it the node asks its peers.
+    /// Whether it is decided, durably, how a peer's HTLC ends.
+    fn is_resolved(&self, incoming: &IncomingRef) -> bool {
+        self.channels
+            .get(&ChannelKeysId::new(incoming.channel))
+            .is_some_and(|entry| {
+                entry.channel.htlcs().iter().any(|htlc| {
+                    htlc.offered_by == Side::Remote
+                        && htlc.id == incoming.htlc
+                        && htlc.resolution.is_some()
+                })
+            })
+    }
+
+    /// Takes a cached graph, best before the first input. It is a cache: without it the node asks its
+    /// peers.
     pub fn set_gossip_cache(&mut self, graph: NetworkGraph, messages: SignedMessages) {
         let config = gossip_config(&self.config, &self.features, &self.identity);
         self.gossip = Gossip::with_cache(config, graph, messages);
+        self.gossip_is_new = true;
     }
 }
 
