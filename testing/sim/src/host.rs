@@ -111,7 +111,8 @@ pub(crate) fn listing(node: &Node) -> Vec<String> {
         .filter(|c| c.state != ChannelState::Opening)
         .map(|c| {
             let state = match &c.state {
-                ChannelState::Normal { .. } => "normal".to_owned(),
+                // A restart may find that a channel has become ready in the meantime.
+                ChannelState::Normal { .. } | ChannelState::AwaitingReady => "open".to_owned(),
                 other => format!("{other:?}"),
             };
             format!(

@@ -224,9 +224,18 @@ impl World {
         lines.join("\n")
     }
 
-    /// What lightning made of each host's money, in msat.
+    /// What each host was given and gave away in channels, in msat.
     fn earned(&self, host: usize) -> i128 {
         let mut sum = i128::from(self.users.earned.get(&host).copied().unwrap_or(0));
+        for plan in self.users.channels.values() {
+            let push = i128::from(plan.push_sat) * 1_000;
+            if plan.from == host {
+                sum -= push;
+            }
+            if plan.to == host {
+                sum += push;
+            }
+        }
         for payment in self.users.payments.values() {
             if let Some(amount) = payment.received.filter(|_| payment.ends.1 == host) {
                 sum += i128::from(amount);
@@ -261,12 +270,8 @@ impl World {
         for index in 0..self.hosts.len() {
             let mut expected = self.earned(index);
             for plan in self.users.channels.values() {
-                let (amount, push) = (i128::from(plan.amount_sat), i128::from(plan.push_sat));
                 if plan.from == index {
-                    expected += (amount - push) * 1_000;
-                }
-                if plan.to == index {
-                    expected += push * 1_000;
+                    expected += i128::from(plan.amount_sat) * 1_000;
                 }
             }
             let ids = &self.users.channels;
