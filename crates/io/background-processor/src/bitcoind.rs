@@ -111,7 +111,7 @@ impl ChainSource for BitcoindChain {
     fn start(&self, recent: Vec<BlockId>) -> mpsc::Receiver<Input> {
         let (sink, inputs) = mpsc::channel(4);
         let mut following = self.following();
-        // The old one must have ended before the new one begins.
+        // What was followed before is followed no longer.
         *following = None;
         let mut blocks = recent.into_iter().map(to_ref);
         let Some(tip) = blocks.next() else {
