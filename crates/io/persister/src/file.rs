@@ -15,7 +15,7 @@ use fulmen_types::record::{RecordKey, Space, WriteBatch};
 
 use crate::{
     KeyValue, Position, Store, StoreError, check_turn,
-    frame::{self, HEADER_LEN, Header, HeaderFault},
+    frame::{self, Found, HEADER_LEN, Header, HeaderFault},
     lock::{Lock, beside},
     merge,
 };
@@ -375,14 +375,21 @@ fn read_all(path: &Path, file: &mut File) -> Result<Contents, StoreError> {
     };
     let mut rest = &bytes[HEADER_LEN..];
     while !rest.is_empty() {
-        let Some(frame) = frame::read(header, rest) else {
-            if frame::any_after(header, rest) {
+        let frame = match frame::read(header, rest) {
+            Found::Frame(frame) => frame,
+            Found::Foreign => {
+                return Err(corrupt(format!(
+                    "the batch at {} has records of a newer version of the software",
+                    contents.end
+                )));
+            }
+            Found::Nothing if frame::any_after(header, rest) => {
                 return Err(corrupt(format!(
                     "the bytes at {} have changed",
                     contents.end
                 )));
             }
-            break;
+            Found::Nothing => break,
         };
         let first = contents.end == HEADER_LEN as u64;
         let fits = frame.first_seq == contents.at.next_seq()

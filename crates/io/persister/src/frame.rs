@@ -139,23 +139,42 @@ pub(crate) fn write(
 /// More than a frame can hold.
 pub(crate) struct TooLong;
 
-/// Reads the frame at the front of `bytes`; `None` when there is no whole, sound one.
-pub(crate) fn read(header: Header, bytes: &[u8]) -> Option<Frame> {
+/// What is at the front of some bytes.
+pub(crate) enum Found {
+    /// A whole, sound frame.
+    Frame(Frame),
+    /// A whole, sound frame whose records this version does not know.
+    Foreign,
+    /// Anything else.
+    Nothing,
+}
+
+/// Reads the frame at the front of `bytes`.
+pub(crate) fn read(header: Header, bytes: &[u8]) -> Found {
+    let Some(covered) = sound(header, bytes) else {
+        return Found::Nothing;
+    };
+    parse(covered).map_or(Found::Foreign, Found::Frame)
+}
+
+/// The bytes of the frame at the front that its checksum covers, if it fits.
+fn sound(header: Header, bytes: &[u8]) -> Option<&[u8]> {
     let mut r = Reader::new(bytes);
     if r.take_array::<4>().ok()? != MARKER {
         return None;
     }
     let payload = usize::try_from(u32::decode(&mut r).ok()?).ok()?;
+    let covered = bytes.get(..PREFIX_LEN.checked_add(payload)?)?;
+    let sum = bytes.get(covered.len()..covered.len().checked_add(CHECKSUM_LEN)?)?;
+    (sum == checksum(header, covered)).then_some(covered)
+}
+
+fn parse(covered: &[u8]) -> Option<Frame> {
+    let mut r = Reader::new(covered.get(8..)?);
     let writer_epoch = u64::decode(&mut r).ok()?;
     let first_seq = u64::decode(&mut r).ok()?;
     let count = u32::decode(&mut r).ok()?;
-    let covered = bytes.get(..PREFIX_LEN.checked_add(payload)?)?;
-    let sum = bytes.get(covered.len()..covered.len().checked_add(CHECKSUM_LEN)?)?;
-    if sum != checksum(header, covered) {
-        return None;
-    }
     let mut writes = Vec::new();
-    let mut r = Reader::new(&covered[PREFIX_LEN..]);
     while !r.is_empty() {
         let space = Space::from_u8(u8::decode(&mut r).ok()?)?;
         let key = r.take_u16_prefixed().ok()?;
@@ -183,7 +202,7 @@ pub(crate) fn read(header: Header, bytes: &[u8]) -> Option<Frame> {
 /// damage, not the torn end of the last append.
 pub(crate) fn any_after(header: Header, bytes: &[u8]) -> bool {
     (1..bytes.len())
-        .any(|at| bytes[at..].starts_with(&MARKER) && read(header, &bytes[at..]).is_some())
+        .any(|at| bytes[at..].starts_with(&MARKER) && sound(header, &bytes[at..]).is_some())
 }
 
 fn checksum(header: Header, covered: &[u8]) -> [u8; CHECKSUM_LEN] {
@@ -194,4 +213,28 @@ fn checksum(header: Header, covered: &[u8]) -> [u8; CHECKSUM_LEN] {
     let mut sum = [0; CHECKSUM_LEN];
     sum.copy_from_slice(&hash[..CHECKSUM_LEN]);
     sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record of a space that only a later version has must not be taken for a torn end, which would
+    /// be cut off.
+    #[test]
+    fn records_of_a_later_version_are_not_a_torn_end() {
+        let header = Header { salt: [7; 16] };
+        let key = RecordKey::new(Space::Node, *b"a");
+        let writes = BTreeMap::from([(&key, Some(&b"1"[..]))]);
+        let Ok(Written { mut bytes, .. }) = write(header, 1, 1, 1, &writes) else {
+            panic!("it is short");
+        };
+        assert!(matches!(read(header, &bytes), Found::Frame(_)));
+        let end = bytes.len() - CHECKSUM_LEN;
+        bytes[PREFIX_LEN] = 200;
+        assert!(matches!(read(header, &bytes), Found::Nothing));
+        let sum = checksum(header, &bytes[..end]);
+        bytes[end..].copy_from_slice(&sum);
+        assert!(matches!(read(header, &bytes), Found::Foreign));
+    }
 }

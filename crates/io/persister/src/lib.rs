@@ -38,7 +38,7 @@ pub use error::StoreError;
 pub use file::{FileOptions, FileStore};
 pub use sqlite::{SqliteOptions, SqliteStore, SyncMode};
 
-/// The longest key and value that every store takes. What the node writes is far below.
+/// The longest value that every store takes. What the node writes is far below.
 pub const MAX_VALUE_BYTES: usize = 256 * 1024 * 1024;
 /// The longest key that every store takes.
 pub const MAX_KEY_BYTES: usize = 65_535;

@@ -61,7 +61,8 @@ fn a_crash_at_every_byte_leaves_whole_groups() {
     let whole = fs::read(&path).unwrap();
     let start = usize::try_from(ends[0]).unwrap();
     for cut in start..=whole.len() {
-        for filler in [None, Some(0u8), Some(0xf1)] {
+        // Cut off, or filled up with what an unfinished write may leave.
+        for filler in [None, [Some(0u8), Some(0xf1)][cut % 2]] {
             let mut bytes = whole[..cut].to_vec();
             if let Some(filler) = filler {
                 bytes.resize(whole.len(), filler);
@@ -78,6 +79,9 @@ fn a_crash_at_every_byte_leaves_whole_groups() {
                 now == states[whole_groups] || as_filled,
                 "cut at {cut}, filler {filler:?}"
             );
+            if cut % 8 != 0 {
+                continue;
+            }
             // And it goes on from there.
             let at = store.position().unwrap();
             store
