@@ -1,0 +1,353 @@
+//! What can be asked for.
+
+use std::{path::PathBuf, str::FromStr};
+
+use clap::{Args, Parser, Subcommand};
+
+/// Talks to the Fulmen Lightning daemon.
+#[derive(Debug, Parser)]
+#[command(
+    name = "fulmen",
+    version,
+    after_help = "Examples:
+  fulmen create                      makes a node's data directory and seed, once
+  fulmen getinfo
+  fulmen --network signet balance
+  fulmen --json listchannels | jq '.channels[].channel_id'
+
+The daemon is found by its data directory (--data-dir, or ~/.fulmen/<network>); its token is there."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where the daemon is, and how to show what it says.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The daemon's data directory [default: ~/.fulmen/<network>]
+    #[arg(long, global = true, env = "FULMEN_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The network: regtest, signet, testnet4 or mainnet
+    #[arg(long, global = true, env = "FULMEN_NETWORK", default_value = "regtest")]
+    #[arg(value_parser = ["regtest", "signet", "testnet4", "mainnet"])]
+    pub(crate) network: String,
+    /// Where the daemon's API listens [default: what the daemon wrote to its data directory]
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    pub(crate) api: Option<String>,
+    /// Shows the daemon's answer as JSON, for scripts
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Makes a data directory with a new seed, and shows its 24 words once. Needs no daemon
+    #[command(after_help = "Examples:
+  fulmen create
+  fulmen --network signet create --passphrase      asks for a passphrase that encrypts the seed file")]
+    Create(CreateArgs),
+    /// Makes a data directory with a seed from its 24 words. Needs no daemon
+    #[command(after_help = "Examples:
+  fulmen restore                            asks for the words
+  fulmen restore --birthday-height 850000 < words.txt
+
+Words bring back the on-chain wallet only. Channels are not in them: what was in open channels comes
+back when the peers close them, and only with the node's own store where they don't.")]
+    Restore(RestoreArgs),
+    /// Shows who the node is and how it is
+    #[command(after_help = "Example:
+  fulmen getinfo")]
+    Getinfo,
+    /// Shows a fresh address for deposits to the on-chain wallet
+    #[command(after_help = "Example:
+  fulmen newaddress")]
+    Newaddress,
+    /// Sends on-chain money away
+    #[command(after_help = "Examples:
+  fulmen withdraw bcrt1q... 50000sat
+  fulmen withdraw bcrt1q... all --feerate 12       everything but the reserve, at 12 sat/vB")]
+    Withdraw(WithdrawArgs),
+    /// Connects to a peer
+    #[command(after_help = "Example:
+  fulmen connect 02eec7...@127.0.0.1:9735")]
+    Connect {
+        /// The peer: node_id@host:port
+        peer: String,
+    },
+    /// Ends the connection with a peer
+    #[command(after_help = "Example:
+  fulmen disconnect 02eec7...")]
+    Disconnect {
+        /// The peer's node id
+        node_id: String,
+        /// Also with open channels
+        #[arg(long)]
+        force: bool,
+    },
+    /// Lists the peers
+    #[command(after_help = "Example:
+  fulmen listpeers")]
+    Listpeers,
+    /// Opens a channel
+    #[command(after_help = "Examples:
+  fulmen openchannel 02eec7...@127.0.0.1:9735 1000000
+  fulmen openchannel 02eec7... 0.02btc --push 1000sat --private")]
+    Openchannel(OpenArgs),
+    /// Closes a channel
+    #[command(after_help = "Examples:
+  fulmen closechannel 800000x12x0
+  fulmen closechannel 1f2e... --address bcrt1q...
+  fulmen closechannel 1f2e... --force              alone and at once: when the peer does not answer")]
+    Closechannel(CloseArgs),
+    /// Lists the channels
+    #[command(after_help = "Example:
+  fulmen listchannels")]
+    Listchannels,
+    /// Makes an invoice
+    #[command(after_help = "Examples:
+  fulmen invoice 2500sat \"two coffees\"
+  fulmen invoice any \"a tip\" --expiry 86400")]
+    Invoice(InvoiceArgs),
+    /// Lists the invoices
+    #[command(after_help = "Example:
+  fulmen listinvoices --limit 10")]
+    Listinvoices(ListArgs),
+    /// Pays an invoice, and waits for the end. The same invoice again does not pay twice
+    #[command(after_help = "Examples:
+  fulmen pay lnbcrt25u1...
+  fulmen pay lnbcrt1... --amount 2500sat --max-fee 5sat --timeout 30")]
+    Pay(PayArgs),
+    /// Lists the payments
+    #[command(after_help = "Example:
+  fulmen listpayments --limit 10")]
+    Listpayments(ListArgs),
+    /// Shows what there is and where, with what is on its way back from closed channels
+    #[command(after_help = "Example:
+  fulmen balance")]
+    Balance,
+    /// Shows what an invoice says, without paying it
+    #[command(after_help = "Example:
+  fulmen decode lnbcrt25u1...")]
+    Decode {
+        /// The invoice
+        bolt11: String,
+    },
+    /// Shows events, from any number on; with --follow also those to come
+    #[command(after_help = "Examples:
+  fulmen events --from 120
+  fulmen --json events --follow                    one JSON object a line; resumes after a restart")]
+    Events(EventsArgs),
+    /// Stops the daemon
+    #[command(after_help = "Example:
+  fulmen stop")]
+    Stop,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    /// Encrypts the seed file with a passphrase, from FULMEN_PASSPHRASE or a prompt
+    #[arg(long)]
+    pub(crate) passphrase: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// The first block that may have coins of the wallet: later is faster
+    #[arg(long, value_name = "HEIGHT", default_value_t = 0)]
+    pub(crate) birthday_height: u32,
+    /// Encrypts the seed file with a passphrase, from FULMEN_PASSPHRASE or a prompt
+    #[arg(long)]
+    pub(crate) passphrase: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WithdrawArgs {
+    /// To where
+    pub(crate) address: String,
+    /// How much, like 50000, 50000sat or 0.0005btc; `all` for everything but the reserve
+    pub(crate) amount: AmountOr,
+    /// The feerate in sat/vB [default: an estimate]
+    #[arg(long, value_name = "SAT/VB")]
+    pub(crate) feerate: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OpenArgs {
+    /// With whom: node_id, or node_id@host:port to connect first
+    pub(crate) peer: String,
+    /// The capacity, like 1000000, 1000000sat or 0.01btc
+    pub(crate) amount: AmountArg,
+    /// Given to the peer at once
+    #[arg(long, value_name = "AMOUNT")]
+    pub(crate) push: Option<AmountArg>,
+    /// Keeps the channel from the network
+    #[arg(long)]
+    pub(crate) private: bool,
+    /// The funding transaction's feerate in sat/vB [default: an estimate]
+    #[arg(long, value_name = "SAT/VB")]
+    pub(crate) feerate: Option<u64>,
+    /// anchors or static_remotekey [default: the best that both know]
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) channel_type: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CloseArgs {
+    /// The channel: its id or short channel id
+    pub(crate) channel: String,
+    /// Alone and at once, by our commitment transaction
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Where our balance goes [default: the wallet]
+    #[arg(long)]
+    pub(crate) address: Option<String>,
+    /// The closing transaction's feerate in sat/vB [default: an estimate]
+    #[arg(long, value_name = "SAT/VB")]
+    pub(crate) feerate: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InvoiceArgs {
+    /// What to ask for, like 2500, 2500sat, 100msat or 0.001btc; `any` leaves it to the payer
+    pub(crate) amount: AmountOr,
+    /// What it is for
+    #[arg(default_value = "")]
+    pub(crate) description: String,
+    /// How long it can be paid, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    pub(crate) expiry: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PayArgs {
+    /// The invoice
+    pub(crate) bolt11: String,
+    /// The amount, for invoices that leave it open
+    #[arg(long)]
+    pub(crate) amount: Option<AmountArg>,
+    /// The most to spend on fees [default: as configured]
+    #[arg(long, value_name = "AMOUNT")]
+    pub(crate) max_fee: Option<AmountArg>,
+    /// How long to look for ways, in seconds [default: as configured]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u32>,
+    /// Does not wait for the end
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Only the one with this payment hash
+    pub(crate) payment_hash: Option<String>,
+    /// At most so many, newest first
+    #[arg(long)]
+    pub(crate) limit: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// The first event to show
+    #[arg(long, default_value_t = 1)]
+    pub(crate) from: u64,
+    /// Goes on with those to come
+    #[arg(long)]
+    pub(crate) follow: bool,
+}
+
+/// An amount in millisatoshi.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AmountArg(pub(crate) u64);
+
+impl AmountArg {
+    /// In whole satoshis.
+    pub(crate) fn to_sat(self) -> Result<u64, String> {
+        if self.0.is_multiple_of(1_000) {
+            Ok(self.0 / 1_000)
+        } else {
+            Err(format!("{} msat are no whole satoshis, which is what the chain knows", self.0))
+        }
+    }
+}
+
+impl FromStr for AmountArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!("{text:?} is no amount; write 2500 or 2500sat, 100msat, 0.001btc")
+        };
+        let (digits, decimals) = if let Some(digits) = text.strip_suffix("msat") {
+            (digits, 0)
+        } else if let Some(digits) = text.strip_suffix("sat") {
+            (digits, 3)
+        } else if let Some(digits) = text.strip_suffix("btc") {
+            (digits, 11)
+        } else {
+            (text, 3)
+        };
+        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+        let is_number = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
+        if whole.is_empty() || !is_number(whole) || !is_number(fraction) || fraction.len() > decimals
+        {
+            return Err(wrong());
+        }
+        let padded = format!("{whole}{fraction:0<decimals$}");
+        padded.parse().map(Self).map_err(|_| wrong())
+    }
+}
+
+/// An amount, or a word that means none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AmountOr(pub(crate) Option<AmountArg>);
+
+impl FromStr for AmountOr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "all" | "any" => Ok(Self(None)),
+            other => other.parse().map(|amount| Self(Some(amount))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_have_units() {
+        for (text, msat) in [
+            ("1", 1_000),
+            ("1sat", 1_000),
+            ("1.5sat", 1_500),
+            ("7msat", 7),
+            ("0.00000001btc", 1_000),
+            ("0.00000000001btc", 1),
+            ("21000000btc", 2_100_000_000_000_000_000),
+        ] {
+            assert_eq!(text.parse(), Ok(AmountArg(msat)), "{text}");
+        }
+        for text in ["", "sat", "-1", "1.5msat", "1.0001sat", "1e3", "+1", ".5btc", "99999999999btc", "1 sat"] {
+            assert!(text.parse::<AmountArg>().is_err(), "{text}");
+        }
+        assert_eq!("all".parse(), Ok(AmountOr(None)));
+        assert!(AmountArg(1_001).to_sat().is_err());
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        use clap::CommandFactory;
+        let command = Cli::command();
+        for command in command.get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "{}", command.get_name());
+            assert!(help.contains(command.get_name()), "{}", command.get_name());
+        }
+    }
+}
