@@ -6,7 +6,7 @@ use core::fmt;
 use bitcoin::secp256k1::{self, PublicKey, Secp256k1, SecretKey, Signing, Verification};
 use chacha20_poly1305::{ChaCha20Poly1305, Key, Nonce};
 use fulmen_types::{
-    CltvExpiry, CltvExpiryDelta, Features, Msat, ShortChannelId,
+    CltvExpiry, CltvExpiryDelta, Features, Msat, SciddirOrPubkey, ShortChannelId,
     codec::{Decode, DecodeError, Encode, Reader, TlvReader, TlvWriter, Truncated, U16Bytes},
 };
 
@@ -30,6 +30,54 @@ pub struct BlindedRoute {
     pub first_path_key: PublicKey,
     /// The hops, from the introduction node.
     pub path: Vec<BlindedHop>,
+}
+
+/// `blinded_path`: a route to a node that does not say who it is, as offers, invoices and reply paths
+/// carry it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlindedPath {
+    /// `first_node_id`: the introduction node, not blinded.
+    pub first_node_id: SciddirOrPubkey,
+    /// The rest of the path.
+    pub route: BlindedRoute,
+}
+
+impl BlindedPath {
+    /// The `blinded_node_id` of the recipient.
+    pub fn recipient(&self) -> Option<PublicKey> {
+        self.route.path.last().map(|hop| hop.blinded_node_id)
+    }
+}
+
+impl BlindedRoute {
+    /// The route behind its first hop, for a node that finds itself to be the introduction node and must
+    /// not send to itself. `blinding` is what `first_path_key` and the node's key share.
+    ///
+    /// Also gives what that hop says, and so who is next.
+    pub fn advance<C: Verification>(
+        &self,
+        secp: &Secp256k1<C>,
+        blinding: &SharedSecret,
+    ) -> Result<(EncryptedData, Self), UnblindError> {
+        let [first, rest @ ..] = self.path.as_slice() else {
+            return Err(UnblindError::NextHop);
+        };
+        // The last hop is the recipient's: there is nobody behind it.
+        if rest.is_empty() {
+            return Err(UnblindError::NextHop);
+        }
+        let hop = unblind(
+            secp,
+            &self.first_path_key,
+            blinding,
+            &first.encrypted_recipient_data,
+        )?;
+        let route = Self {
+            first_path_key: hop.next_path_key,
+            path: rest.to_vec(),
+        };
+        Ok((hop.data, route))
+    }
 }
 
 /// `blinded_path_hop`.
@@ -464,6 +512,22 @@ impl Decode for BlindedRoute {
         Ok(Self {
             first_path_key,
             path,
+        })
+    }
+}
+
+impl Encode for BlindedPath {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.first_node_id.encode(out);
+        self.route.encode(out);
+    }
+}
+
+impl Decode for BlindedPath {
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            first_node_id: Decode::decode(r)?,
+            route: Decode::decode(r)?,
         })
     }
 }

@@ -71,6 +71,8 @@ mod attribution;
 pub mod blinding;
 mod failure;
 mod keys;
+mod message;
+mod message_build;
 mod payload;
 mod payment;
 mod return_packet;
@@ -79,6 +81,13 @@ pub mod sphinx;
 pub use attribution::{ATTRIBUTION_DATA_LEN, ATTRIBUTION_HOPS_MAX, AttributionData, HoldTime};
 pub use failure::{BADONION, CHANNEL_UPDATE_LEN_MAX, FailureMessage, NODE, PERM, UPDATE};
 pub use keys::SharedSecret;
+pub use message::{
+    IgnoreReason, MessageContents, MessagePayload, PeeledMessage, peel_message,
+    peel_message_with_key,
+};
+pub use message_build::{
+    BuiltMessage, Destination, MESSAGE_PACKET_LENS, MessageBuildError, MessageKeys, build_message,
+};
 pub use payload::{
     BlindedForwardPayload, BlindedReceivePayload, CUSTOM_TLV_MIN, CustomTlv, ForwardPayload,
     HopPayload, PayloadError, PaymentData, ReceivePayload,
