@@ -1,6 +1,6 @@
 //! Channels: their inputs, and what their outputs lead to.
 
-use alloc::{string::ToString, vec::Vec};
+use alloc::{boxed::Box, string::ToString, vec::Vec};
 
 use bitcoin::secp256k1::PublicKey;
 use fulmen_channel::{
@@ -10,6 +10,7 @@ use fulmen_payments::ForwardPolicy;
 use fulmen_signer::BroadcastTx;
 use fulmen_tx::{ChannelKeysId, Side};
 use fulmen_types::{ChannelId, Features, ShortChannelId, Timestamp};
+use fulmen_wire::ChannelAnnouncement;
 
 use crate::{
     effects::{ActionKind, DisconnectReason, NoteLevel, ReleaseClass, Scope},
@@ -46,6 +47,8 @@ pub(crate) struct ChannelEntry {
     pub(crate) events_said: EventsSaid,
     /// What the gossip machine calls it, once it knows it.
     pub(crate) gossip_id: Option<ShortChannelId>,
+    /// What both ends have signed.
+    pub(crate) announcement: Option<Box<ChannelAnnouncement>>,
     /// What the peer asks for forwarding to us.
     pub(crate) peer_policy: Option<ForwardPolicy>,
 }
@@ -273,7 +276,7 @@ impl Node {
                 self.gossip_channel_changed(step, keys_id);
             }
             ChannelOutput::Announced(announcement) => {
-                self.gossip_announced(step, keys_id, *announcement);
+                self.gossip_announced(step, keys_id, announcement);
             }
             ChannelOutput::Usable(usable) => {
                 entry.usable = usable;

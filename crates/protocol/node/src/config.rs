@@ -77,6 +77,7 @@ impl NodeConfig {
             .with_required(Feature::ChannelType)
             .with_optional(Feature::UpfrontShutdownScript)
             .with_optional(Feature::GossipQueries)
+            .with_optional(Feature::GossipQueriesEx)
             .with_optional(Feature::BasicMpp)
             .with_optional(Feature::SupportLargeChannel)
             .with_optional(Feature::Anchors)

@@ -43,6 +43,28 @@ pub(crate) fn gossip_config(
 }
 
 impl Node {
+    /// A gossip machine that has just been made is told where everything stands. Without a tip it asks the
+    /// chain nothing; without our channels it does not announce them.
+    pub(crate) fn gossip_begins(&mut self, step: &mut Step) {
+        self.gossip_input(step, GossipInput::Tip(self.chain.height()));
+        let peers: Vec<PublicKey> = self.peers.keys().copied().collect();
+        for peer in peers {
+            self.gossip_peer_connected(step, peer);
+        }
+        let ids: Vec<ChannelKeysId> = self.channels.keys().copied().collect();
+        for keys_id in ids {
+            let Some(entry) = self.channels.get_mut(&keys_id) else {
+                continue;
+            };
+            entry.gossip_id = None;
+            let announcement = entry.announcement.clone();
+            self.gossip_channel_changed(step, keys_id);
+            if let Some(announcement) = announcement {
+                self.gossip_input(step, GossipInput::OwnAnnouncement(announcement));
+            }
+        }
+    }
+
     /// Gives the gossip machine one input and does what comes out.
     fn gossip_input(&mut self, step: &mut Step, input: GossipInput) {
         let outputs = self.gossip.handle(step.now, input);
@@ -268,10 +290,13 @@ impl Node {
         &mut self,
         step: &mut Step,
         keys_id: ChannelKeysId,
-        announcement: ChannelAnnouncement,
+        announcement: Box<ChannelAnnouncement>,
     ) {
+        if let Some(entry) = self.channels.get_mut(&keys_id) {
+            entry.announcement = Some(announcement.clone());
+        }
         self.gossip_channel_changed(step, keys_id);
-        self.gossip_input(step, GossipInput::OwnAnnouncement(Box::new(announcement)));
+        self.gossip_input(step, GossipInput::OwnAnnouncement(announcement));
     }
 
     fn peer_policy(&mut self, update: &ChannelUpdate) {

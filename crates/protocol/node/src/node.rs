@@ -64,6 +64,8 @@ pub struct Node {
     /// Onions that the signer is reading.
     pub(crate) reading: BTreeSet<IncomingRef>,
     pub(crate) gossip: Gossip,
+    /// The gossip machine is a new one and knows nothing of our channels, peers and tip yet.
+    pub(crate) gossip_is_new: bool,
     /// Outputs of announced channels, and which of them were spent in which block.
     pub(crate) gossip_fundings: BTreeMap<OutPoint, ShortChannelId>,
     pub(crate) gossip_spends: BTreeMap<BlockHeight, Vec<ShortChannelId>>,
@@ -86,6 +88,9 @@ impl Node {
     /// makes no sense changes nothing.
     pub fn handle(&mut self, now: Timestamp, input: Input) -> Effects {
         let mut step = self.begin(now);
+        if core::mem::take(&mut self.gossip_is_new) {
+            self.gossip_begins(&mut step);
+        }
         self.dispatch(&mut step, input);
         self.finish(step)
     }

@@ -330,6 +330,7 @@ impl Node {
             last_tick: step.now,
             events_said: EventsSaid::default(),
             gossip_id: None,
+            announcement: None,
             peer_policy: None,
         };
         self.by_channel_id.insert((peer, channel_id), keys_id);
