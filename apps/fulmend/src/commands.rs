@@ -188,7 +188,7 @@ impl Serve for api::Connect {
                 return Err(ApiError::invalid(format!("say where the peer listens: {peer}@host:port")));
             }
         };
-        app.node.command(caller.id, Command::Connect { peer, address }).await?;
+        app.connect(caller.id, peer, address).await?;
         Ok(api::Connected { node_id: peer.to_string() })
     }
 }
@@ -231,8 +231,7 @@ impl Serve for api::OpenChannel {
             channel_type,
         };
         if let Some(address) = address {
-            let connect = Command::Connect { peer, address };
-            app.node.command(Caller::new(None)?.id, connect).await?;
+            app.connect(Caller::new(None)?.id, peer, address).await?;
         }
         match app.node.command(caller.id, Command::OpenChannel(command)).await? {
             Reply::ChannelOpening { channel_id, funding } => Ok(api::OpenChannelAnswer {
@@ -436,6 +435,26 @@ impl Serve for api::Stop {
 }
 
 impl App {
+    async fn connect(
+        &self,
+        id: CommandId,
+        peer: PublicKey,
+        address: PeerAddress,
+    ) -> Result<(), ApiError> {
+        let place = views::printable(&address.0);
+        match self.node.command(id, Command::Connect { peer, address }).await {
+            Ok(_) => Ok(()),
+            Err(ApiError(mut detail)) if detail.code == ErrorCode::Failed => {
+                detail.message = format!(
+                    "could not connect to {peer} at {place}: {}; check the node id and the address, and that the peer runs",
+                    detail.message
+                );
+                Err(ApiError(detail))
+            }
+            Err(other) => Err(other),
+        }
+    }
+
     /// A payment, on its way or ended.
     async fn payment(&self, hash: PaymentHash) -> Result<Option<api::PaymentInfo>, ApiError> {
         // The archive last: a payment moves there, never back.
