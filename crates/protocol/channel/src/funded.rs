@@ -306,7 +306,13 @@ impl Funded {
         );
         out.push(ChannelOutput::PeerSays(alloc::format!("error: {text}")));
         // BOLT 1, error: the receiver fails the channel.
-        if self.is_alive() {
+        if !self.is_alive() {
+            return;
+        }
+        if self.is_only_promised() {
+            // Nothing on chain to close: the opener was cut off before it had our signature, and forgot.
+            self.abandon(&text, out);
+        } else {
             self.force_close(ctx, CloseReason::PeerError(text), out);
         }
     }

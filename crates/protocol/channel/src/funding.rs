@@ -109,11 +109,19 @@ impl Funded {
 
     /// Whether the fundee gives the channel up: 2016 blocks without its funding.
     pub(crate) fn is_overdue(&self, ctx: &ChannelContext<'_>) -> bool {
+        self.is_unfunded() && ctx.tip >= self.core.created_at.plus(FORGET_BLOCKS)
+    }
+
+    /// Whether the peer was to fund it, and neither we nor the chain have seen more of it than signatures.
+    pub(crate) fn is_only_promised(&self) -> bool {
+        self.is_unfunded() && !self.core.ready_sent
+    }
+
+    fn is_unfunded(&self) -> bool {
         self.core.params.opener == Side::Remote
             && self.core.confirmation.is_none()
             && self.core.remote_number == CommitmentNumber::FIRST
             && self.htlcs.is_empty()
-            && ctx.tip >= self.core.created_at.plus(FORGET_BLOCKS)
     }
 
     pub(crate) fn channel_ready(&self) -> Option<ChannelOutput> {

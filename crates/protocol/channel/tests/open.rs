@@ -319,6 +319,22 @@ fn before_funding_signed_a_disconnect_forgets_and_after_it_remembers() {
 }
 
 #[test]
+fn an_error_of_the_opener_before_the_funding_leaves_nothing_to_close() {
+    let mut pair = Pair::new();
+    let request = pair.a.open_request();
+    pair.begin(request);
+    pair.run();
+    let error = fulmen_wire::Error::new(pair.b.channel().channel_id(), "unknown channel");
+    let _ = pair.input(Who::B, ChannelInput::Message(Message::Error(error)));
+    assert!(
+        pair.b
+            .has_event(|e| matches!(e, ChannelOutput::Abandoned(_)))
+    );
+    let is_closing = |e: &ChannelOutput| matches!(e, ChannelOutput::ForceClosing(_));
+    assert!(!pair.b.has_event(is_closing));
+}
+
+#[test]
 fn channel_ready_waits_for_minimum_depth() {
     let mut pair = Pair::new();
     pair.b.config.minimum_depth = 4;
