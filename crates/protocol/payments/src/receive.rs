@@ -15,9 +15,10 @@ use crate::{IncomingRef, Resolution, forward::fail};
 
 /// The `min_final_cltv_expiry_delta` of our invoices (BOLT 11's default, and the least that is safe).
 pub const MIN_FINAL_CLTV_EXPIRY_DELTA: u16 = 18;
-/// What we ask for by default: some blocks more than the least, so that payers whose tip is behind ours, and
-/// parts that wait for others while a block comes in, are not refused.
-pub const DEFAULT_MIN_FINAL_CLTV_EXPIRY_DELTA: u16 = 24;
+/// What we ask for by default: the least, with which a payment that is fulfilled goes on chain at once if the
+/// peer is away, and time for an outage of a dozen blocks before that. Payers whose tip is behind ours, and
+/// parts that wait for others while blocks come in, are not refused either.
+pub const DEFAULT_MIN_FINAL_CLTV_EXPIRY_DELTA: u16 = 36;
 /// How long the first part of a payment waits for the last (BOLT 4: at least 60 seconds).
 pub const MPP_TIMEOUT_MILLIS: u64 = 60_000;
 /// The most parts of one payment that are held.
