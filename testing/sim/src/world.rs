@@ -117,6 +117,7 @@ pub(crate) struct World {
     /// What happened.
     pub(crate) trace: Trace,
     pub(crate) now: u64,
+    begun: u64,
     queue: BTreeMap<(u64, u64), Happening>,
     scheduled: u64,
     pub(crate) chain: Chain,
@@ -167,6 +168,7 @@ impl World {
             trace: Trace::new(print),
             rng,
             now,
+            begun: now,
             queue: BTreeMap::new(),
             scheduled: 0,
             chain,
@@ -271,7 +273,7 @@ impl World {
 
     /// Milliseconds since the run began.
     pub(crate) fn elapsed(&self) -> u64 {
-        self.now.saturating_sub(START_MILLIS)
+        self.now.saturating_sub(self.begun)
     }
 
     pub(crate) fn say(&mut self, text: impl AsRef<str>) {
