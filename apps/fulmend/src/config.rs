@@ -242,8 +242,11 @@ impl Config {
         if file != default_file && !file.exists() {
             return Err(ConfigError(format!("there is no file {}", file.display())));
         }
-        let options: Options = Figment::new()
-            .merge(Toml::file_exact(file))
+        let mut figment = Figment::new();
+        if file.exists() {
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        let options: Options = figment
             .merge(Env::prefixed(ENV_PREFIX).ignore(ENV_OTHERS))
             .merge(Serialized::globals(flags))
             .extract()
@@ -437,7 +440,7 @@ fn explain(error: &figment::Error) -> String {
                 None => String::new(),
             };
             let key = if e.path.is_empty() { String::new() } else { format!("{}: ", e.path.join(".")) };
-            format!("{key}{}{place}", e.kind)
+            format!("{key}{}{place}", e.kind.to_string().trim_end())
         })
         .collect();
     format!("the configuration has a mistake: {}", lines.join("; "))

@@ -5,6 +5,8 @@ mod journal;
 mod lease;
 mod spend;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

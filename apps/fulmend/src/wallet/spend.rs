@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bdk_wallet::{
-    KeychainKind, LocalOutput, SignOptions, chain::ChainPosition, error::CreateTxError,
+    KeychainKind, LocalOutput, SignOptions, chain::ChainPosition,
+    coin_selection::LargestFirstCoinSelection, error::CreateTxError,
 };
 use bitcoin::{Amount, FeeRate, OutPoint, Psbt, ScriptBuf, Transaction, TxOut, Witness};
 use fulmen_types::{FeeratePerKw, record::WriteBatch};
@@ -311,7 +312,8 @@ impl Inner {
             }
             Payout::AllBeyond(_) | Payout::Exactly(..) => None,
         };
-        let mut builder = self.wallet.build_tx();
+        // As few coins as possible: the others stay free for the fees of claims.
+        let mut builder = self.wallet.build_tx().coin_selection(LargestFirstCoinSelection);
         builder
             .fee_rate(FeeRate::from_sat_per_kwu(feerate.to_sat_per_kw().into()))
             .unspendable(unspendable)
