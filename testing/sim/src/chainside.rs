@@ -7,7 +7,10 @@ use fulmen_devchain::burn_script;
 use fulmen_node::{Block, BlockId, Input};
 use fulmen_types::BlockHeight;
 
-use crate::world::{Happening, World};
+use crate::{
+    phase::Phase,
+    world::{Happening, World},
+};
 
 impl World {
     /// A block is found; perhaps it takes the place of others.
@@ -31,6 +34,7 @@ impl World {
             self.chain.generate_to_script(1, &burn_script());
             self.stats.blocks += 1;
         }
+        self.change_feerates();
         let tip = self.chain.tip();
         let count = self.chain.block(&tip).map_or(0, |b| b.txdata.len()) - 1;
         self.say(format!("block {} with {count} transactions", self.chain.height()));
@@ -40,6 +44,19 @@ impl World {
         let interval = self.block_interval();
         let pause = self.rng.between(interval / 2, interval * 3 / 2);
         self.after(pause.max(1), Happening::Mine);
+    }
+
+    /// Estimates go up and down, and every node hears of it when it hears of a block.
+    fn change_feerates(&mut self) {
+        if self.phase == Phase::Over || !self.rng.chance(self.plan.feerate_change) {
+            return;
+        }
+        let up = self.rng.chance(500);
+        self.plan.feerates = self.plan.feerates.map(|rate| {
+            let changed = if up { rate * 3 / 2 } else { rate * 2 / 3 };
+            changed.clamp(253, 20_000)
+        });
+        self.say(format!("feerates are {:?}", self.plan.feerates));
     }
 
     /// A node's chain source looks for what is next.
@@ -70,7 +87,8 @@ impl World {
             return self.ask_chain(index);
         }
         let balance = self.hosts[index].wallet.balance(&self.chain, height);
-        let inputs = [Input::WalletBalance(balance), Input::BestTip(tip)];
+        let feerates = Input::Feerates(self.feerates());
+        let inputs = [Input::WalletBalance(balance), feerates, Input::BestTip(tip)];
         self.feed_all(index, VecDeque::from(inputs));
     }
 

@@ -46,8 +46,9 @@ impl World {
     /// Blocks come fast where only their number counts.
     pub(crate) fn block_interval(&self) -> u64 {
         match self.phase {
-            Phase::Open | Phase::Pay | Phase::Heal => self.plan.block_interval,
-            Phase::Close | Phase::Settle | Phase::Over => 1_000,
+            Phase::Open | Phase::Pay => self.plan.block_interval,
+            Phase::Heal if self.forced.is_empty() => self.plan.block_interval,
+            Phase::Heal | Phase::Close | Phase::Settle | Phase::Over => 1_000,
         }
     }
 
@@ -71,11 +72,12 @@ impl World {
             }
             Phase::Pay => {
                 let last = self.plan.payments.iter().map(|p| p.at).max().unwrap_or(0);
+                if self.plan.close_in_flight.is_some_and(|at| lasted > at) {
+                    self.plan.close_in_flight = None;
+                    self.begin_close(true);
+                }
                 if lasted > last + 5_000 {
-                    self.faults = Faults { outage: 1, ..Faults::default() };
-                    if self.plan.close_in_flight {
-                        self.begin_close(true);
-                    }
+                    self.calm();
                     self.enter(Phase::Heal);
                 }
             }
@@ -84,14 +86,28 @@ impl World {
                     self.check_lightning_ledger();
                     self.begin_close(false);
                     self.enter(Phase::Close);
+                    if self.plan.faults_at_close {
+                        // Blocks come fast now: what counts blocks has little time left.
+                        self.faults = Faults {
+                            outage: self.plan.faults.outage.min(2_000),
+                            block_delay: self.plan.faults.block_delay.min(500),
+                            ..self.plan.faults
+                        };
+                    }
                 }
             }
             Phase::Close => {
+                if lasted > 120_000 {
+                    self.calm();
+                }
                 if self.users.tasks.iter().all(|task| task.is_over()) && self.is_closed() {
                     self.enter(Phase::Settle);
                 }
             }
             Phase::Settle => {
+                if lasted > 60_000 {
+                    self.calm();
+                }
                 if self.is_settled() {
                     self.check_chain_ledger();
                     self.enter(Phase::Over);
@@ -99,6 +115,11 @@ impl World {
             }
             Phase::Over => {}
         }
+    }
+
+    /// Nothing goes wrong any more.
+    fn calm(&mut self) {
+        self.faults = Faults { outage: 1, ..Faults::default() };
     }
 
     fn enter(&mut self, phase: Phase) {

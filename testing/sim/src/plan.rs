@@ -74,8 +74,12 @@ pub struct Plan {
     pub block_interval: u64,
     /// `to_self_delay` that everybody asks for.
     pub to_self_delay: u16,
-    /// Whether payments are still on their way when channels are closed by force.
-    pub close_in_flight: bool,
+    /// When channels are closed by force in the middle of the payments: milliseconds after these begin.
+    pub close_in_flight: Option<u64>,
+    /// Whether faults go on while channels are closed.
+    pub faults_at_close: bool,
+    /// How often feerates change, in thousandths per block.
+    pub feerate_change: u64,
     /// Feerates in sat per 1000 weight units: background, normal, urgent.
     pub feerates: [u32; 3],
 }
@@ -100,7 +104,9 @@ impl Plan {
             faults_at_open: rng.chance(500),
             block_interval: rng.between(2_000, 20_000),
             to_self_delay: u16::try_from(rng.between(6, 30)).unwrap_or(6),
-            close_in_flight: rng.chance(300),
+            close_in_flight: rng.chance(300).then(|| rng.below(40_000)),
+            faults_at_close: rng.chance(500),
+            feerate_change: if rng.chance(500) { 300 } else { 0 },
             feerates: [253, 500, 1_000],
         };
         if rng.chance(300) {
@@ -148,7 +154,7 @@ fn draw_channels(rng: &mut Rng, nodes: usize) -> Vec<ChannelPlan> {
 }
 
 fn draw_payments(rng: &mut Rng, nodes: usize) -> Vec<PaymentPlan> {
-    let count = rng.between(5, 40);
+    let count = rng.between(10, 60);
     let within = rng.between(1_000, 60_000);
     let mut payments: Vec<PaymentPlan> = (0..count)
         .map(|_| {
@@ -181,9 +187,9 @@ fn draw_faults(rng: &mut Rng) -> Faults {
         if on { value } else { 0 }
     };
     Faults {
-        crash: some(700, 30),
+        crash: some(800, 30),
         disconnect: some(700, 30),
-        reorg: some(500, 200),
+        reorg: some(600, 400),
         delay: some(800, 400),
         commit: some(700, 100),
         block_delay: some(700, 3_000),

@@ -182,13 +182,9 @@ impl Wallet {
         self.leases.remove(purpose);
     }
 
-    /// After a start: only these claims still hold coins. Fundings keep theirs.
+    /// After a start: only these leases hold still.
     pub(crate) fn keep_leases(&mut self, held: &[(CoinPurpose, Vec<OutPoint>)]) {
-        let held: BTreeSet<&CoinPurpose> = held.iter().map(|(purpose, _)| purpose).collect();
-        self.leases.retain(|purpose, _| match purpose {
-            CoinPurpose::Funding(_) => true,
-            CoinPurpose::Claim(..) => held.contains(purpose),
-        });
+        self.leases.retain(|purpose, _| held.iter().any(|(kept, _)| kept == purpose));
     }
 
     /// Signs the inputs that are its own.

@@ -288,6 +288,12 @@ impl World {
         self.failure.get_or_insert(what);
     }
 
+    /// What a fee estimator says now.
+    pub(crate) fn feerates(&self) -> Feerates {
+        let [background, normal, urgent] = self.plan.feerates.map(FeeratePerKw::new);
+        Feerates { background, normal, urgent, floor: FeeratePerKw::FLOOR }
+    }
+
     /// A node begins, new or from its disk.
     fn start(&mut self, index: usize) {
         if self.hosts[index].node.is_some() {
@@ -338,9 +344,7 @@ impl World {
         }
         let mut inputs = std::collections::VecDeque::new();
         self.effects(index, effects, &mut inputs);
-        let [background, normal, urgent] = self.plan.feerates.map(FeeratePerKw::new);
-        let feerates = Feerates { background, normal, urgent, floor: FeeratePerKw::FLOOR };
-        inputs.push_back(Input::Feerates(feerates));
+        inputs.push_back(Input::Feerates(self.feerates()));
         let host = &self.hosts[index];
         let height = host.node.as_ref().map_or(0, |n| n.chain_tip()[0].height.to_u32());
         inputs.push_back(Input::WalletBalance(host.wallet.balance(&self.chain, height)));
