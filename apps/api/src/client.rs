@@ -51,7 +51,10 @@ impl Client {
     /// Of the daemon that runs on this data directory.
     pub fn from_data_dir(data_dir: impl AsRef<Path>) -> Result<Self, ClientError> {
         let dir = data_dir.as_ref();
-        Ok(Self::new(read_line(&dir.join(ADDRESS_FILE))?, read_line(&dir.join(TOKEN_FILE))?))
+        Ok(Self::new(
+            read_line(&dir.join(ADDRESS_FILE))?,
+            read_line(&dir.join(TOKEN_FILE))?,
+        ))
     }
 
     /// Of a daemon whose address is known, with the token of its data directory.
@@ -59,7 +62,10 @@ impl Client {
         address: impl Into<String>,
         data_dir: impl AsRef<Path>,
     ) -> Result<Self, ClientError> {
-        Ok(Self::new(address, read_line(&data_dir.as_ref().join(TOKEN_FILE))?))
+        Ok(Self::new(
+            address,
+            read_line(&data_dir.as_ref().join(TOKEN_FILE))?,
+        ))
     }
 
     /// Gives up on an answer after `timeout` instead of an hour.
@@ -76,7 +82,8 @@ impl Client {
 
     /// Gives a command and waits for the answer.
     pub async fn call<R: Request>(&self, request: &R) -> Result<R::Answer, ClientError> {
-        let body = serde_json::to_vec(request).map_err(|e| ClientError::Malformed(e.to_string()))?;
+        let body =
+            serde_json::to_vec(request).map_err(|e| ClientError::Malformed(e.to_string()))?;
         let path = format!("/v1/{}", R::NAME);
         let answer = self.raw(Method::POST, &path, body);
         let bytes = tokio::time::timeout(self.timeout, answer)
@@ -89,7 +96,9 @@ impl Client {
     pub async fn call_json(&self, command: &str, body: Vec<u8>) -> Result<Vec<u8>, ClientError> {
         let path = format!("/v1/{command}");
         let answer = self.raw(Method::POST, &path, body);
-        tokio::time::timeout(self.timeout, answer).await.map_err(|_| ClientError::Timeout)?
+        tokio::time::timeout(self.timeout, answer)
+            .await
+            .map_err(|_| ClientError::Timeout)?
     }
 
     /// The events from number `from` on (the first is 1); with `follow` also those to come.
@@ -99,14 +108,21 @@ impl Client {
         if response.status() != StatusCode::OK {
             return Err(refusal(response.status(), &collect(response).await?));
         }
-        Ok(EventStream { body: response.into_body(), buffer: Vec::new() })
+        Ok(EventStream {
+            body: response.into_body(),
+            buffer: Vec::new(),
+        })
     }
 
     async fn raw(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Vec<u8>, ClientError> {
         let response = self.send(method, path, body).await?;
         let status = response.status();
         let bytes = collect(response).await?;
-        if status.is_success() { Ok(bytes) } else { Err(refusal(status, &bytes)) }
+        if status.is_success() {
+            Ok(bytes)
+        } else {
+            Err(refusal(status, &bytes))
+        }
     }
 
     async fn send(
@@ -125,7 +141,10 @@ impl Client {
         self.http.request(request).await.map_err(|e| {
             let why = root_cause(&e);
             if e.is_connect() {
-                ClientError::Connect { address: self.address.clone(), why }
+                ClientError::Connect {
+                    address: self.address.clone(),
+                    why,
+                }
             } else {
                 ClientError::Broken(why)
             }
@@ -171,8 +190,13 @@ impl EventStream {
 }
 
 async fn collect(response: Response<Incoming>) -> Result<Vec<u8>, ClientError> {
-    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-    Ok(body.map_err(|e| ClientError::Broken(e.to_string()))?.to_bytes().to_vec())
+    let body = Limited::new(response.into_body(), MAX_ANSWER)
+        .collect()
+        .await;
+    Ok(body
+        .map_err(|e| ClientError::Broken(e.to_string()))?
+        .to_bytes()
+        .to_vec())
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> ClientError {
@@ -197,6 +221,9 @@ fn root_cause(error: &dyn std::error::Error) -> String {
 fn read_line(path: &Path) -> Result<String, ClientError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(text.trim().to_owned()),
-        Err(error) => Err(ClientError::File { path: path.to_path_buf(), error }),
+        Err(error) => Err(ClientError::File {
+            path: path.to_path_buf(),
+            error,
+        }),
     }
 }

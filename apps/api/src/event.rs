@@ -20,11 +20,20 @@ pub struct Event {
 #[allow(missing_docs)] // The names say it; the meanings are those of the node's events.
 pub enum EventKind {
     /// A channel's funding transaction waits for confirmation.
-    ChannelPending { channel_id: String, peer: String, funding: String, capacity_sat: u64 },
+    ChannelPending {
+        channel_id: String,
+        peer: String,
+        funding: String,
+        capacity_sat: u64,
+    },
     /// A channel can be used.
     ChannelReady { channel_id: String, peer: String },
     /// An open came to nothing.
-    ChannelOpenFailed { channel_id: String, peer: String, reason: String },
+    ChannelOpenFailed {
+        channel_id: String,
+        peer: String,
+        reason: String,
+    },
     /// A channel is being closed.
     ChannelClosing {
         channel_id: String,
@@ -35,21 +44,47 @@ pub enum EventKind {
         reason: String,
     },
     /// The transaction that closes a channel is confirmed.
-    ChannelClosed { channel_id: String, txid: String, kind: String, height: u32 },
+    ChannelClosed {
+        channel_id: String,
+        txid: String,
+        kind: String,
+        height: u32,
+    },
     /// The peer broadcast a revoked commitment; all of it is being claimed.
     Breach { channel_id: String, txid: String },
     /// An output of a closed channel came back to the wallet.
-    Swept { channel_id: String, txid: String, amount_sat: u64, fee_sat: u64 },
+    Swept {
+        channel_id: String,
+        txid: String,
+        amount_sat: u64,
+        fee_sat: u64,
+    },
     /// Every output of a closed channel is settled.
     ChannelResolved { channel_id: String },
     /// A payment of ours arrived.
-    PaymentSucceeded { payment_hash: String, preimage: String, amount_msat: u64, fee_msat: u64 },
+    PaymentSucceeded {
+        payment_hash: String,
+        preimage: String,
+        amount_msat: u64,
+        fee_msat: u64,
+    },
     /// A payment of ours did not arrive; nothing was spent.
-    PaymentFailed { payment_hash: String, reason: String },
+    PaymentFailed {
+        payment_hash: String,
+        reason: String,
+    },
     /// An invoice of ours was paid.
-    PaymentReceived { payment_hash: String, amount_msat: u64 },
+    PaymentReceived {
+        payment_hash: String,
+        amount_msat: u64,
+    },
     /// A payment went through us.
-    PaymentForwarded { incoming: String, outgoing: String, amount_msat: u64, fee_msat: u64 },
+    PaymentForwarded {
+        incoming: String,
+        outgoing: String,
+        amount_msat: u64,
+        fee_msat: u64,
+    },
     /// Something that a person should look at.
     Alert { message: String },
     /// An event of a newer version.

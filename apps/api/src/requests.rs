@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::views::{
-    BalanceInfo, ChannelList, DecodedInvoice, InvoiceList, NodeInfo, PaymentInfo, PaymentList, PeerList,
+    BalanceInfo, ChannelList, DecodedInvoice, InvoiceList, NodeInfo, PaymentInfo, PaymentList,
+    PeerList,
 };
 
 /// A command: where it goes and what comes back.
@@ -204,7 +205,11 @@ pub struct Invoice {
 impl Invoice {
     /// Asks for an amount.
     pub fn of_msat(amount_msat: u64, description: impl Into<String>) -> Self {
-        Self { amount_msat: Some(amount_msat), description: description.into(), expiry_secs: None }
+        Self {
+            amount_msat: Some(amount_msat),
+            description: description.into(),
+            expiry_secs: None,
+        }
     }
 }
 

@@ -269,7 +269,10 @@ impl AmountArg {
         if self.0.is_multiple_of(1_000) {
             Ok(self.0 / 1_000)
         } else {
-            Err(format!("{} msat are no whole satoshis, which is what the chain knows", self.0))
+            Err(format!(
+                "{} msat are no whole satoshis, which is what the chain knows",
+                self.0
+            ))
         }
     }
 }
@@ -278,9 +281,7 @@ impl FromStr for AmountArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || {
-            format!("{text:?} is no amount; write 2500 or 2500sat, 100msat, 0.001btc")
-        };
+        let wrong = || format!("{text:?} is no amount; write 2500 or 2500sat, 100msat, 0.001btc");
         let (digits, decimals) = if let Some(digits) = text.strip_suffix("msat") {
             (digits, 0)
         } else if let Some(digits) = text.strip_suffix("sat") {
@@ -292,7 +293,10 @@ impl FromStr for AmountArg {
         };
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
         let is_number = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
-        if whole.is_empty() || !is_number(whole) || !is_number(fraction) || fraction.len() > decimals
+        if whole.is_empty()
+            || !is_number(whole)
+            || !is_number(fraction)
+            || fraction.len() > decimals
         {
             return Err(wrong());
         }
@@ -333,7 +337,18 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(AmountArg(msat)), "{text}");
         }
-        for text in ["", "sat", "-1", "1.5msat", "1.0001sat", "1e3", "+1", ".5btc", "99999999999btc", "1 sat"] {
+        for text in [
+            "",
+            "sat",
+            "-1",
+            "1.5msat",
+            "1.0001sat",
+            "1e3",
+            "+1",
+            ".5btc",
+            "99999999999btc",
+            "1 sat",
+        ] {
             assert!(text.parse::<AmountArg>().is_err(), "{text}");
         }
         assert_eq!("all".parse(), Ok(AmountOr(None)));
@@ -345,7 +360,10 @@ mod tests {
         use clap::CommandFactory;
         let command = Cli::command();
         for command in command.get_subcommands() {
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
             assert!(help.contains("Example"), "{}", command.get_name());
             assert!(help.contains(command.get_name()), "{}", command.get_name());
         }

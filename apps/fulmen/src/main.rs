@@ -38,7 +38,10 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Create(create) => offline::create(&cli.global, create),
         Command::Restore(restore) => offline::restore(&cli.global, restore),
-        _ => match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        _ => match tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+        {
             Ok(runtime) => runtime.block_on(online(cli)),
             Err(e) => Err(Problem(format!("no runtime: {e}"))),
         },
@@ -55,7 +58,10 @@ fn main() -> ExitCode {
 /// What needs a daemon.
 async fn online(cli: Cli) -> Result<(), Problem> {
     let Cli { global, command } = cli;
-    let out = Out { client: client(&global)?, json: global.json };
+    let out = Out {
+        client: client(&global)?,
+        json: global.json,
+    };
     match command {
         // Done before.
         Command::Create(_) | Command::Restore(_) => Ok(()),
@@ -63,15 +69,24 @@ async fn online(cli: Cli) -> Result<(), Problem> {
         Command::Newaddress => out.run(&api::NewAddress {}, |a| a.address.clone()).await,
         Command::Withdraw(a) => {
             let amount_sat = a.amount.0.map(args::AmountArg::to_sat).transpose()?;
-            let request =
-                api::Withdraw { address: a.address, amount_sat, feerate_sat_per_vb: a.feerate };
+            let request = api::Withdraw {
+                address: a.address,
+                amount_sat,
+                feerate_sat_per_vb: a.feerate,
+            };
             out.run(&request, show::withdrawn).await
         }
         Command::Connect { peer } => {
-            out.run(&api::Connect { peer }, |a| format!("connected to {}", a.node_id)).await
+            out.run(&api::Connect { peer }, |a| {
+                format!("connected to {}", a.node_id)
+            })
+            .await
         }
         Command::Disconnect { node_id, force } => {
-            out.run(&api::Disconnect { node_id, force }, |_| "disconnected".to_owned()).await
+            out.run(&api::Disconnect { node_id, force }, |_| {
+                "disconnected".to_owned()
+            })
+            .await
         }
         Command::Listpeers => out.run(&api::ListPeers {}, show::peers).await,
         Command::Openchannel(a) => {
@@ -104,10 +119,16 @@ async fn online(cli: Cli) -> Result<(), Problem> {
                 description: a.description,
                 expiry_secs: Some(a.expiry),
             };
-            out.run(&request, |a| format!("{}\npayment hash {}", a.bolt11, a.payment_hash)).await
+            out.run(&request, |a| {
+                format!("{}\npayment hash {}", a.bolt11, a.payment_hash)
+            })
+            .await
         }
         Command::Listinvoices(a) => {
-            let request = api::ListInvoices { payment_hash: a.payment_hash, limit: a.limit };
+            let request = api::ListInvoices {
+                payment_hash: a.payment_hash,
+                limit: a.limit,
+            };
             out.run(&request, show::invoices).await
         }
         Command::Pay(a) => {
@@ -122,17 +143,25 @@ async fn online(cli: Cli) -> Result<(), Problem> {
             out.print(&payment, show::payment)?;
             match payment.state {
                 PaymentState::Pending | PaymentState::Succeeded => Ok(()),
-                PaymentState::Failed => Err(Problem("the payment failed; nothing was spent".into())),
+                PaymentState::Failed => {
+                    Err(Problem("the payment failed; nothing was spent".into()))
+                }
             }
         }
         Command::Listpayments(a) => {
-            let request = api::ListPayments { payment_hash: a.payment_hash, limit: a.limit };
+            let request = api::ListPayments {
+                payment_hash: a.payment_hash,
+                limit: a.limit,
+            };
             out.run(&request, show::payments).await
         }
         Command::Balance => out.run(&api::Balance {}, show::balance).await,
         Command::Decode { bolt11 } => out.run(&api::Decode { bolt11 }, show::decoded).await,
         Command::Events(a) => events(&global, out, a).await,
-        Command::Stop => out.run(&api::Stop {}, |_| "the daemon stops".to_owned()).await,
+        Command::Stop => {
+            out.run(&api::Stop {}, |_| "the daemon stops".to_owned())
+                .await
+        }
     }
 }
 

@@ -33,7 +33,10 @@ pub(crate) fn create(global: &Global, args: &CreateArgs) -> Result<(), Problem> 
         .enumerate()
         .map(|(index, word)| format!("{:>2}. {word:<10}", index + 1))
         .collect();
-    let rows: Vec<String> = words.chunks(6).map(|row| row.concat().trim_end().to_owned()).collect();
+    let rows: Vec<String> = words
+        .chunks(6)
+        .map(|row| row.concat().trim_end().to_owned())
+        .collect();
     line(&format!(
         "The seed of the new node, in {}:\n\n{}\n\nWrite these 24 words down now, on paper: they are shown this once. Whoever has them has the money.\nThey bring back the on-chain wallet, not the channels: keep the data directory safe too.\n\nNext: start the daemon with `fulmend --network {}`.",
         dir.display(),
@@ -83,7 +86,12 @@ fn words() -> Result<String, Problem> {
     // Lists are often numbered.
     Ok(words
         .split_whitespace()
-        .filter(|word| !word.trim_end_matches('.').bytes().all(|b| b.is_ascii_digit()))
+        .filter(|word| {
+            !word
+                .trim_end_matches('.')
+                .bytes()
+                .all(|b| b.is_ascii_digit())
+        })
         .collect::<Vec<_>>()
         .join(" "))
 }
@@ -110,7 +118,9 @@ fn passphrase(wanted: bool) -> Result<Option<String>, Problem> {
 
 fn non_empty(passphrase: String) -> Result<Option<String>, Problem> {
     if passphrase.is_empty() {
-        return Err(Problem("an empty passphrase protects nothing; leave --passphrase out".into()));
+        return Err(Problem(
+            "an empty passphrase protects nothing; leave --passphrase out".into(),
+        ));
     }
     Ok(Some(passphrase))
 }

@@ -12,7 +12,9 @@ pub(crate) fn info(info: &NodeInfo) -> String {
         ChainState::Starting => "has not answered yet".to_owned(),
         ChainState::Up { synced: true } => "up, in sync".to_owned(),
         ChainState::Up { synced: false } => "up, catching up".to_owned(),
-        ChainState::Down { since_secs, error, .. } => {
+        ChainState::Down {
+            since_secs, error, ..
+        } => {
             format!("DOWN for {} (trying on): {error}", duration(*since_secs))
         }
     };
@@ -22,7 +24,10 @@ pub(crate) fn info(info: &NodeInfo) -> String {
         ("network", info.network.clone()),
         ("version", info.version.clone()),
         ("connect to it", info.uri.clone()),
-        ("block", format!("{} (wallet {})", info.block_height, info.wallet_height)),
+        (
+            "block",
+            format!("{} (wallet {})", info.block_height, info.wallet_height),
+        ),
         ("bitcoin core", chain),
         (
             "channels",
@@ -32,7 +37,13 @@ pub(crate) fn info(info: &NodeInfo) -> String {
             ),
         ),
         ("peers", info.peers.to_string()),
-        ("network graph", format!("{} nodes, {} channels", info.graph_nodes, info.graph_channels)),
+        (
+            "network graph",
+            format!(
+                "{} nodes, {} channels",
+                info.graph_nodes, info.graph_channels
+            ),
+        ),
         ("last event", info.last_event.to_string()),
         ("running for", duration(info.uptime_secs)),
     ];
@@ -74,16 +85,31 @@ pub(crate) fn peers(list: &PeerList) -> String {
             peer.channels.to_string(),
         ]);
     }
-    or_none(&table, list.peers.is_empty(), "no peers; `connect` makes one")
+    or_none(
+        &table,
+        list.peers.is_empty(),
+        "no peers; `connect` makes one",
+    )
 }
 
 pub(crate) fn channels(list: &ChannelList) -> String {
-    let mut table =
-        table(&["channel", "peer", "state", "capacity sat", "ours", "theirs", "can send", "htlcs"]);
+    let mut table = table(&[
+        "channel",
+        "peer",
+        "state",
+        "capacity sat",
+        "ours",
+        "theirs",
+        "can send",
+        "htlcs",
+    ]);
     right(&mut table, &[3, 4, 5, 6, 7]);
     for channel in &list.channels {
         table.add_row([
-            channel.short_channel_id.clone().unwrap_or_else(|| channel.channel_id.clone()),
+            channel
+                .short_channel_id
+                .clone()
+                .unwrap_or_else(|| channel.channel_id.clone()),
             short(&channel.peer),
             state(channel),
             group(channel.capacity_sat),
@@ -93,7 +119,11 @@ pub(crate) fn channels(list: &ChannelList) -> String {
             (channel.htlcs_in + channel.htlcs_out).to_string(),
         ]);
     }
-    let mut text = or_none(&table, list.channels.is_empty(), "no channels; `openchannel` opens one");
+    let mut text = or_none(
+        &table,
+        list.channels.is_empty(),
+        "no channels; `openchannel` opens one",
+    );
     for channel in &list.channels {
         if let Some(detail) = &channel.detail {
             text.push_str(&format!("\n{}: {detail}", channel.channel_id));
@@ -112,7 +142,13 @@ fn state(channel: &ChannelInfo) -> String {
 }
 
 pub(crate) fn invoices(list: &InvoiceList) -> String {
-    let mut table = table(&["payment hash", "amount sat", "state", "received sat", "description"]);
+    let mut table = table(&[
+        "payment hash",
+        "amount sat",
+        "state",
+        "received sat",
+        "description",
+    ]);
     right(&mut table, &[1, 3]);
     for invoice in &list.invoices {
         table.add_row([
@@ -129,7 +165,11 @@ pub(crate) fn invoices(list: &InvoiceList) -> String {
             invoice.description.clone(),
         ]);
     }
-    or_none(&table, list.invoices.is_empty(), "no invoices; `invoice` makes one")
+    or_none(
+        &table,
+        list.invoices.is_empty(),
+        "no invoices; `invoice` makes one",
+    )
 }
 
 pub(crate) fn payment(payment: &PaymentInfo) -> String {
@@ -152,7 +192,14 @@ pub(crate) fn payment(payment: &PaymentInfo) -> String {
 }
 
 pub(crate) fn payments(list: &PaymentList) -> String {
-    let mut table = table(&["payment hash", "state", "amount sat", "fee sat", "attempts", "why"]);
+    let mut table = table(&[
+        "payment hash",
+        "state",
+        "amount sat",
+        "fee sat",
+        "attempts",
+        "why",
+    ]);
     right(&mut table, &[2, 3, 4]);
     for payment in &list.payments {
         table.add_row([
@@ -164,7 +211,11 @@ pub(crate) fn payments(list: &PaymentList) -> String {
             payment.failure.clone().unwrap_or_default(),
         ]);
     }
-    or_none(&table, list.payments.is_empty(), "no payments; `pay` makes one")
+    or_none(
+        &table,
+        list.payments.is_empty(),
+        "no payments; `pay` makes one",
+    )
 }
 
 fn payment_state(state: PaymentState) -> &'static str {
@@ -178,25 +229,55 @@ fn payment_state(state: PaymentState) -> &'static str {
 pub(crate) fn balance(balance: &BalanceInfo) -> String {
     let text = pairs(&[
         ("on chain, confirmed", sat(balance.onchain_confirmed_sat)),
-        ("  of it for fundings and fees on their way", sat(balance.onchain_leased_sat)),
-        ("  of it kept for closing channels", sat(balance.reserve_sat)),
-        ("on chain, not confirmed yet", sat(balance.onchain_unconfirmed_sat)),
-        ("in channels", format!("{} sat", msat(balance.channels_msat))),
-        ("  of it can be sent now", format!("{} sat", msat(balance.spendable_msat))),
-        ("in payments on their way", format!("{} sat", msat(balance.in_flight_msat))),
-        ("coming back from closed channels", sat(balance.sweeping_sat)),
+        (
+            "  of it for fundings and fees on their way",
+            sat(balance.onchain_leased_sat),
+        ),
+        (
+            "  of it kept for closing channels",
+            sat(balance.reserve_sat),
+        ),
+        (
+            "on chain, not confirmed yet",
+            sat(balance.onchain_unconfirmed_sat),
+        ),
+        (
+            "in channels",
+            format!("{} sat", msat(balance.channels_msat)),
+        ),
+        (
+            "  of it can be sent now",
+            format!("{} sat", msat(balance.spendable_msat)),
+        ),
+        (
+            "in payments on their way",
+            format!("{} sat", msat(balance.in_flight_msat)),
+        ),
+        (
+            "coming back from closed channels",
+            sat(balance.sweeping_sat),
+        ),
     ]);
     if balance.sweeps.is_empty() {
         return text;
     }
-    let mut table = table(&["coming back", "what", "amount sat", "from block", "claimed by"]);
+    let mut table = table(&[
+        "coming back",
+        "what",
+        "amount sat",
+        "from block",
+        "claimed by",
+    ]);
     right(&mut table, &[2, 3]);
     for sweep in &balance.sweeps {
         table.add_row([
             sweep.outpoint.clone(),
             sweep.kind.replace('_', " "),
             group(sweep.amount_sat),
-            sweep.claimable_at.map(|height| height.to_string()).unwrap_or_default(),
+            sweep
+                .claimable_at
+                .map(|height| height.to_string())
+                .unwrap_or_default(),
             sweep.claimed_by.clone().unwrap_or_default(),
         ]);
     }
@@ -210,7 +291,9 @@ pub(crate) fn decoded(invoice: &DecodedInvoice) -> String {
         ("payment hash", invoice.payment_hash.clone()),
         (
             "amount",
-            invoice.amount_msat.map_or_else(|| "any".to_owned(), |a| format!("{} sat", msat(a))),
+            invoice
+                .amount_msat
+                .map_or_else(|| "any".to_owned(), |a| format!("{} sat", msat(a))),
         ),
         (
             "description",
@@ -221,7 +304,10 @@ pub(crate) fn decoded(invoice: &DecodedInvoice) -> String {
             },
         ),
         ("can be paid for", duration(invoice.expiry_secs)),
-        ("last HTLC's blocks", invoice.min_final_cltv_expiry_delta.to_string()),
+        (
+            "last HTLC's blocks",
+            invoice.min_final_cltv_expiry_delta.to_string(),
+        ),
         ("private ways", invoice.route_hints.to_string()),
     ];
     if invoice.expired {
@@ -242,7 +328,11 @@ pub(crate) fn event(event: &Event) -> String {
         _ => serde_json::Map::new(),
     };
     let name = fields.remove("event");
-    let name = name.as_ref().and_then(|name| name.as_str()).unwrap_or("unknown").replace('_', " ");
+    let name = name
+        .as_ref()
+        .and_then(|name| name.as_str())
+        .unwrap_or("unknown")
+        .replace('_', " ");
     let fields: Vec<String> = fields
         .iter()
         .map(|(key, value)| match value.as_str() {
@@ -250,12 +340,19 @@ pub(crate) fn event(event: &Event) -> String {
             None => format!("{key}={value}"),
         })
         .collect();
-    format!("{:>6}  {}  {name}  {}", event.number, clock(event.at_millis), fields.join(" "))
+    format!(
+        "{:>6}  {}  {name}  {}",
+        event.number,
+        clock(event.at_millis),
+        fields.join(" ")
+    )
 }
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header.iter().copied());
+    table
+        .load_preset(presets::NOTHING)
+        .set_header(header.iter().copied());
     table
 }
 
@@ -268,13 +365,19 @@ fn right(table: &mut Table, columns: &[usize]) {
 }
 
 fn or_none(table: &Table, is_empty: bool, none: &str) -> String {
-    if is_empty { none.to_owned() } else { table.to_string() }
+    if is_empty {
+        none.to_owned()
+    } else {
+        table.to_string()
+    }
 }
 
 fn pairs(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let lines: Vec<String> =
-        rows.iter().map(|(name, value)| format!("{name:<width$}  {value}")).collect();
+    let lines: Vec<String> = rows
+        .iter()
+        .map(|(name, value)| format!("{name:<width$}  {value}"))
+        .collect();
     lines.join("\n")
 }
 
@@ -306,7 +409,11 @@ fn sat(amount: u64) -> String {
 /// Millisatoshis in satoshis.
 fn msat(amount: u64) -> String {
     let (whole, rest) = (amount / 1_000, amount % 1_000);
-    if rest == 0 { group(whole) } else { format!("{}.{rest:03}", group(whole)) }
+    if rest == 0 {
+        group(whole)
+    } else {
+        format!("{}.{rest:03}", group(whole))
+    }
 }
 
 fn duration(secs: u64) -> String {

@@ -27,7 +27,10 @@ fn fulmen(data_dir: &Path, args: &[&str]) -> Command {
 async fn run(data_dir: &Path, args: &[&str]) -> Output {
     let mut command = fulmen(data_dir, args);
     // The daemon needs this process's threads meanwhile.
-    tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("a binary")
+    tokio::task::spawn_blocking(move || command.output())
+        .await
+        .expect("no panic")
+        .expect("a binary")
 }
 
 async fn good(data_dir: &Path, args: &[&str]) -> String {
@@ -74,20 +77,35 @@ async fn seeds_are_made_and_restored_without_a_daemon() {
     let restored = dir.path().join("restored");
     let restore = |input: String, data_dir: &Path| {
         let mut command = fulmen(data_dir, &["restore", "--birthday-height", "7"]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().expect("a binary");
         use std::io::Write;
-        child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("it reads");
+        child
+            .stdin
+            .take()
+            .expect("piped")
+            .write_all(input.as_bytes())
+            .expect("it reads");
         child.wait_with_output().expect("it ends")
     };
-    let numbered: Vec<String> =
-        words.split(' ').enumerate().map(|(i, word)| format!("{}. {word}", i + 1)).collect();
+    let numbered: Vec<String> = words
+        .split(' ')
+        .enumerate()
+        .map(|(i, word)| format!("{}. {word}", i + 1))
+        .collect();
     let output = restore(numbered.join("\n"), &restored);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.contains("Channels don't"), "{said}");
     let seed = |dir: &Path| {
-        fulmen_seed::SeedFile::open(dir).expect("there").unlock(None).expect("open").node_seed()
+        fulmen_seed::SeedFile::open(dir)
+            .expect("there")
+            .unlock(None)
+            .expect("open")
+            .node_seed()
     };
     assert_eq!(seed(&restored), seed(&first));
 
@@ -127,21 +145,39 @@ async fn every_command_works_for_people_and_scripts() {
         let address = good(data_dir, &["newaddress"]).await;
         let address: bitcoin::Address<_> = address.trim().parse().expect("an address");
         let script = address.assume_checked().script_pubkey();
-        chain.with_chain(|chain| chain.fund(&script, bitcoin::Amount::from_sat(1_000_000)).map(|_| ()))
+        chain
+            .with_chain(|chain| {
+                chain
+                    .fund(&script, bitcoin::Amount::from_sat(1_000_000))
+                    .map(|_| ())
+            })
             .expect("coins");
     }
     mine(1);
     for data_dir in [&a, &b] {
-        until(data_dir, &["balance"], |v| v["onchain_confirmed_sat"] == 1_000_000).await;
+        until(data_dir, &["balance"], |v| {
+            v["onchain_confirmed_sat"] == 1_000_000
+        })
+        .await;
     }
     assert!(good(&a, &["balance"]).await.contains("1 000 000 sat"));
 
     assert!(good(&a, &["connect", &to_bob]).await.contains(&bob_id));
     assert!(good(&a, &["listpeers"]).await.contains(&bob_id));
-    let opened = json(&a, &["openchannel", &bob_id, "0.005btc", "--push", "1000sat"]).await;
+    let opened = json(
+        &a,
+        &["openchannel", &bob_id, "0.005btc", "--push", "1000sat"],
+    )
+    .await;
     mine(6);
-    until(&a, &["listchannels"], |v| v["channels"][0]["usable"] == true).await;
-    until(&b, &["listchannels"], |v| v["channels"][0]["usable"] == true).await;
+    until(&a, &["listchannels"], |v| {
+        v["channels"][0]["usable"] == true
+    })
+    .await;
+    until(&b, &["listchannels"], |v| {
+        v["channels"][0]["usable"] == true
+    })
+    .await;
     let channels = json(&a, &["listchannels"]).await;
     assert_eq!(channels["channels"][0]["remote_msat"], 1_000_000);
     assert_eq!(channels["channels"][0]["channel_id"], opened["channel_id"]);
@@ -151,7 +187,10 @@ async fn every_command_works_for_people_and_scripts() {
     let bolt11 = invoice["bolt11"].as_str().expect("text").to_owned();
     assert!(good(&a, &["decode", &bolt11]).await.contains("two coffees"));
     let paid = json(&a, &["pay", &bolt11]).await;
-    assert_eq!((&paid["state"], &paid["fee_msat"]), (&Value::from("succeeded"), &Value::from(0)));
+    assert_eq!(
+        (&paid["state"], &paid["fee_msat"]),
+        (&Value::from("succeeded"), &Value::from(0))
+    );
     assert!(good(&a, &["pay", &bolt11]).await.contains("succeeded"));
     assert!(good(&a, &["listpayments"]).await.contains("2 500"));
     assert!(good(&b, &["listinvoices"]).await.contains("two coffees"));
@@ -171,14 +210,26 @@ async fn every_command_works_for_people_and_scripts() {
     let usage = run(&a, &["openchannel", &bob_id, "much"]).await;
     assert_eq!(usage.status.code(), Some(2));
     let error = bad(&b, &["--api", &alice.api_address().to_string(), "getinfo"]).await;
-    assert!(error.contains("token") && error.contains("--data-dir"), "{error}");
+    assert!(
+        error.contains("token") && error.contains("--data-dir"),
+        "{error}"
+    );
 
     let events = good(&a, &["--json", "events"]).await;
-    let events: Vec<Value> =
-        events.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    assert!(events.iter().any(|event| event["event"] == "payment_succeeded"));
+    let events: Vec<Value> = events
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert!(
+        events
+            .iter()
+            .any(|event| event["event"] == "payment_succeeded")
+    );
     let last = events.len().to_string();
-    assert_eq!(good(&a, &["events", "--from", &last]).await.lines().count(), 1);
+    assert_eq!(
+        good(&a, &["events", "--from", &last]).await.lines().count(),
+        1
+    );
 
     let channel = opened["channel_id"].as_str().expect("text").to_owned();
     let home = good(&a, &["newaddress"]).await;
@@ -187,11 +238,21 @@ async fn every_command_works_for_people_and_scripts() {
     mine(1);
     until(&a, &["balance"], |v| v["channels_msat"] == 0).await;
     let address = good(&b, &["newaddress"]).await;
-    until(&a, &["balance"], |v| v["onchain_confirmed_sat"].as_u64() > Some(900_000)).await;
-    assert!(good(&a, &["withdraw", address.trim(), "100000"]).await.contains("100 000 sat"));
+    until(&a, &["balance"], |v| {
+        v["onchain_confirmed_sat"].as_u64() > Some(900_000)
+    })
+    .await;
+    assert!(
+        good(&a, &["withdraw", address.trim(), "100000"])
+            .await
+            .contains("100 000 sat")
+    );
     until_mempool(&chain).await;
     mine(1);
-    until(&b, &["balance"], |v| v["onchain_confirmed_sat"].as_u64() > Some(1_100_000)).await;
+    until(&b, &["balance"], |v| {
+        v["onchain_confirmed_sat"].as_u64() > Some(1_100_000)
+    })
+    .await;
     good(&a, &["disconnect", &bob_id, "--force"]).await;
     good(&a, &["stop"]).await;
     alice.wait().await.expect("it was well");

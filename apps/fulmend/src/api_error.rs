@@ -17,7 +17,10 @@ pub(crate) struct ApiError(pub(crate) ErrorDetail);
 
 impl ApiError {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self(ErrorDetail { code, message: message.into() })
+        Self(ErrorDetail {
+            code,
+            message: message.into(),
+        })
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {

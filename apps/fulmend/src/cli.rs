@@ -6,9 +6,7 @@ use clap::Parser;
 use fulmen_seed::SeedFile;
 use tracing_subscriber::EnvFilter;
 
-use crate::{
-    Config, ConfigError, Daemon, DaemonError, LogFormat, Options,
-};
+use crate::{Config, ConfigError, Daemon, DaemonError, LogFormat, Options};
 
 const PASSPHRASE: &str = "FULMEN_PASSPHRASE";
 
@@ -47,7 +45,11 @@ pub fn main_with_args(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             let is_error = e.use_stderr();
             // Nobody reads what can't be printed.
             let _ = e.print();
-            return if is_error { ExitCode::from(2) } else { ExitCode::SUCCESS };
+            return if is_error {
+                ExitCode::from(2)
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     match config_of(cli).and_then(run) {
@@ -90,7 +92,11 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
 }
 
 fn config_of(cli: Cli) -> Result<Config, DaemonError> {
-    let network = cli.options.network.clone().or_else(|| std::env::var("FULMEN_NETWORK").ok());
+    let network = cli
+        .options
+        .network
+        .clone()
+        .or_else(|| std::env::var("FULMEN_NETWORK").ok());
     let network = network.unwrap_or_else(|| "regtest".to_owned());
     let data_dir = match cli.data_dir {
         Some(dir) => dir,
@@ -115,14 +121,19 @@ fn passphrase_for(config: &Config) -> Result<Option<String>, DaemonError> {
         SeedFile::exists(&config.data_dir) && SeedFile::open(&config.data_dir)?.is_encrypted();
     if is_encrypted && std::io::stdin().is_terminal() {
         let typed = rpassword::prompt_password("Passphrase of the seed: ");
-        return typed.map(Some).map_err(|e| DaemonError::System(e.to_string()));
+        return typed
+            .map(Some)
+            .map_err(|e| DaemonError::System(e.to_string()));
     }
     Ok(None)
 }
 
 fn start_log(config: &Config) -> Result<(), DaemonError> {
     let filter = EnvFilter::try_new(&config.log_level).map_err(|e| {
-        ConfigError(format!("log_level = {:?} makes no sense: {e}", config.log_level))
+        ConfigError(format!(
+            "log_level = {:?} makes no sense: {e}",
+            config.log_level
+        ))
     })?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -139,9 +150,10 @@ fn start_log(config: &Config) -> Result<(), DaemonError> {
 #[cfg(unix)]
 async fn asked_to_stop() -> &'static str {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         tracing::warn!("signals can't be heard; stop with `fulmen stop`");
         return std::future::pending().await;
     };

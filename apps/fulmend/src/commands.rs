@@ -29,13 +29,8 @@ use fulmen_types::{
 use tokio::sync::watch;
 
 use crate::{
-    api_error::ApiError,
-    config::network_name,
-    events::EventLog,
-    node_access::NodeAccess,
-    token::Token,
-    views,
-    wallet::OnchainWallet,
+    api_error::ApiError, config::network_name, events::EventLog, node_access::NodeAccess,
+    token::Token, views, wallet::OnchainWallet,
 };
 
 /// Blocking reads of a list are done page by page.
@@ -131,8 +126,14 @@ impl Serve for api::GetInfo {
 fn chain_state(status: &Status, node_synced: bool) -> api::ChainState {
     match status {
         Status::Starting => api::ChainState::Starting,
-        Status::Up { synced, .. } => api::ChainState::Up { synced: *synced && node_synced },
-        Status::Down { since, attempts, error } => api::ChainState::Down {
+        Status::Up { synced, .. } => api::ChainState::Up {
+            synced: *synced && node_synced,
+        },
+        Status::Down {
+            since,
+            attempts,
+            error,
+        } => api::ChainState::Down {
             since_secs: since.elapsed().unwrap_or_default().as_secs(),
             attempts: *attempts,
             error: error.clone(),
@@ -144,7 +145,9 @@ impl Serve for api::NewAddress {
     async fn serve(self, app: Arc<App>, _: Caller) -> Result<api::NewAddressAnswer, ApiError> {
         let wallet = app.wallet.clone();
         let address = blocking(move || Ok(wallet.new_address()?)).await?;
-        Ok(api::NewAddressAnswer { address: address.to_string() })
+        Ok(api::NewAddressAnswer {
+            address: address.to_string(),
+        })
     }
 }
 
@@ -162,15 +165,18 @@ impl Serve for api::Withdraw {
         let reserve = app.node.query(|node| node.required_reserve()).await?;
         let amount = self.amount_sat.map(Amount::from_sat);
         let wallet = app.wallet.clone();
-        let done =
-            blocking(move || Ok(wallet.withdraw(script, amount, feerate, reserve, now().to_secs_floor())?))
-                .await?;
+        let done = blocking(move || {
+            Ok(wallet.withdraw(script, amount, feerate, reserve, now().to_secs_floor())?)
+        })
+        .await?;
         let txid = done.transaction.compute_txid();
         // It is the wallet's from now on: what the network says now does not undo it.
         use fulmen_node::BroadcastAnswer as Said;
         match app.broadcaster.broadcast(vec![done.transaction]).await {
             Said::Accepted | Said::Known => {}
-            said => tracing::warn!(%txid, ?said, "a withdrawal was not taken by the network yet; it is tried again"),
+            said => {
+                tracing::warn!(%txid, ?said, "a withdrawal was not taken by the network yet; it is tried again")
+            }
         }
         Ok(api::WithdrawAnswer {
             txid: txid.to_string(),
@@ -185,18 +191,30 @@ impl Serve for api::Connect {
         let (peer, address) = match peer_of(&self.peer)? {
             (peer, Some(address)) => (peer, address),
             (peer, None) => {
-                return Err(ApiError::invalid(format!("say where the peer listens: {peer}@host:port")));
+                return Err(ApiError::invalid(format!(
+                    "say where the peer listens: {peer}@host:port"
+                )));
             }
         };
         app.connect(caller.id, peer, address).await?;
-        Ok(api::Connected { node_id: peer.to_string() })
+        Ok(api::Connected {
+            node_id: peer.to_string(),
+        })
     }
 }
 
 impl Serve for api::Disconnect {
     async fn serve(self, app: Arc<App>, caller: Caller) -> Result<api::Done, ApiError> {
         let peer = node_id_of(&self.node_id)?;
-        app.node.command(caller.id, Command::Disconnect { peer, force: self.force }).await?;
+        app.node
+            .command(
+                caller.id,
+                Command::Disconnect {
+                    peer,
+                    force: self.force,
+                },
+            )
+            .await?;
         Ok(api::Done {})
     }
 }
@@ -204,12 +222,18 @@ impl Serve for api::Disconnect {
 impl Serve for api::ListPeers {
     async fn serve(self, app: Arc<App>, _: Caller) -> Result<api::PeerList, ApiError> {
         let peers = app.node.query(|node| node.peers_info()).await?;
-        Ok(api::PeerList { peers: peers.iter().map(views::peer).collect() })
+        Ok(api::PeerList {
+            peers: peers.iter().map(views::peer).collect(),
+        })
     }
 }
 
 impl Serve for api::OpenChannel {
-    async fn serve(self, app: Arc<App>, caller: Caller) -> Result<api::OpenChannelAnswer, ApiError> {
+    async fn serve(
+        self,
+        app: Arc<App>,
+        caller: Caller,
+    ) -> Result<api::OpenChannelAnswer, ApiError> {
         let (peer, address) = peer_of(&self.peer)?;
         let channel_type = match self.channel_type.as_deref() {
             None => None,
@@ -233,8 +257,15 @@ impl Serve for api::OpenChannel {
         if let Some(address) = address {
             app.connect(Caller::new(None)?.id, peer, address).await?;
         }
-        match app.node.command(caller.id, Command::OpenChannel(command)).await? {
-            Reply::ChannelOpening { channel_id, funding } => Ok(api::OpenChannelAnswer {
+        match app
+            .node
+            .command(caller.id, Command::OpenChannel(command))
+            .await?
+        {
+            Reply::ChannelOpening {
+                channel_id,
+                funding,
+            } => Ok(api::OpenChannelAnswer {
                 channel_id: channel_id.to_string(),
                 funding: funding.to_string(),
             }),
@@ -263,7 +294,10 @@ impl Serve for api::CloseChannel {
                 feerate: self.feerate_sat_per_vb.map(feerate).transpose()?,
             }
         };
-        let command = Command::CloseChannel { channel: ChannelSelector::Id(channel), mode };
+        let command = Command::CloseChannel {
+            channel: ChannelSelector::Id(channel),
+            mode,
+        };
         app.node.command(caller.id, command).await?;
         Ok(api::Done {})
     }
@@ -271,10 +305,14 @@ impl Serve for api::CloseChannel {
 
 impl Serve for api::ListChannels {
     async fn serve(self, app: Arc<App>, _: Caller) -> Result<api::ChannelList, ApiError> {
-        let (channels, peers) =
-            app.node.query(|node| (node.channels_info(), node.peers_info())).await?;
+        let (channels, peers) = app
+            .node
+            .query(|node| (node.channels_info(), node.peers_info()))
+            .await?;
         let is_connected = |id: &PublicKey| {
-            peers.iter().any(|peer| peer.node_id == *id && peer.connection.is_some())
+            peers
+                .iter()
+                .any(|peer| peer.node_id == *id && peer.connection.is_some())
         };
         Ok(api::ChannelList {
             channels: channels
@@ -293,9 +331,13 @@ impl Serve for api::Invoice {
             expiry_secs: self.expiry_secs.unwrap_or(DEFAULT_EXPIRY_SECS),
         };
         match app.node.command(caller.id, command).await? {
-            Reply::Invoice { invoice, payment_hash } => {
-                Ok(api::InvoiceCreated { bolt11: invoice, payment_hash: payment_hash.to_string() })
-            }
+            Reply::Invoice {
+                invoice,
+                payment_hash,
+            } => Ok(api::InvoiceCreated {
+                bolt11: invoice,
+                payment_hash: payment_hash.to_string(),
+            }),
             other => Err(unexpected(&other)),
         }
     }
@@ -304,18 +346,30 @@ impl Serve for api::Invoice {
 impl Serve for api::ListInvoices {
     async fn serve(self, app: Arc<App>, _: Caller) -> Result<api::InvoiceList, ApiError> {
         let now = now();
-        let only = self.payment_hash.as_deref().map(payment_hash_of).transpose()?;
+        let only = self
+            .payment_hash
+            .as_deref()
+            .map(payment_hash_of)
+            .transpose()?;
         let mut invoices: Vec<api::InvoiceInfo> = app
             .node
             .query(move |node| {
-                let wanted = |invoice: &&Invoice| only.is_none_or(|hash| invoice.payment_hash() == hash);
-                node.invoices().filter(wanted).map(|invoice| views::invoice(invoice, now)).collect()
+                let wanted =
+                    |invoice: &&Invoice| only.is_none_or(|hash| invoice.payment_hash() == hash);
+                node.invoices()
+                    .filter(wanted)
+                    .map(|invoice| views::invoice(invoice, now))
+                    .collect()
             })
             .await?;
         let archived = app.archive(Space::InvoiceArchive, only, move |value| {
-            Invoice::from_bytes(value).ok().map(|invoice| views::invoice(&invoice, now))
+            Invoice::from_bytes(value)
+                .ok()
+                .map(|invoice| views::invoice(&invoice, now))
         });
-        merge(&mut invoices, archived.await?, |invoice| invoice.payment_hash.clone());
+        merge(&mut invoices, archived.await?, |invoice| {
+            invoice.payment_hash.clone()
+        });
         invoices.sort_by(|a, b| b.created_at_millis.cmp(&a.created_at_millis));
         invoices.truncate(self.limit.unwrap_or(usize::MAX));
         Ok(api::InvoiceList { invoices })
@@ -336,7 +390,10 @@ impl Serve for api::Pay {
         });
         let begun = app.node.command(caller.id, command).await;
         let payment_hash = match begun {
-            Ok(Reply::Payment { payment_hash, ended: Some(record) }) => {
+            Ok(Reply::Payment {
+                payment_hash,
+                ended: Some(record),
+            }) => {
                 drop(ended);
                 app.events.forget(&payment_hash);
                 return match Payment::from_record(&record) {
@@ -344,7 +401,10 @@ impl Serve for api::Pay {
                     Err(e) => Err(ApiError::new(ErrorCode::Internal, e.to_string())),
                 };
             }
-            Ok(Reply::Payment { payment_hash, ended: None }) => payment_hash,
+            Ok(Reply::Payment {
+                payment_hash,
+                ended: None,
+            }) => payment_hash,
             Ok(other) => {
                 app.events.forget(&hash);
                 return Err(unexpected(&other));
@@ -368,26 +428,38 @@ impl Serve for api::Pay {
         }
         app.events.forget(&payment_hash);
         app.payment(payment_hash).await?.ok_or_else(|| {
-            ApiError::new(ErrorCode::Internal, "the payment that was begun is not in the list")
+            ApiError::new(
+                ErrorCode::Internal,
+                "the payment that was begun is not in the list",
+            )
         })
     }
 }
 
 impl Serve for api::ListPayments {
     async fn serve(self, app: Arc<App>, _: Caller) -> Result<api::PaymentList, ApiError> {
-        let only = self.payment_hash.as_deref().map(payment_hash_of).transpose()?;
+        let only = self
+            .payment_hash
+            .as_deref()
+            .map(payment_hash_of)
+            .transpose()?;
         let mut payments: Vec<api::PaymentInfo> = app
             .node
             .query(move |node| {
-                let wanted =
-                    |payment: &&Payment| only.is_none_or(|hash| payment.request.payment_hash == hash);
+                let wanted = |payment: &&Payment| {
+                    only.is_none_or(|hash| payment.request.payment_hash == hash)
+                };
                 node.payments().filter(wanted).map(views::payment).collect()
             })
             .await?;
         let archived = app.archive(Space::PaymentArchive, only, |value| {
-            Payment::from_record(value).ok().map(|payment| views::payment(&payment))
+            Payment::from_record(value)
+                .ok()
+                .map(|payment| views::payment(&payment))
         });
-        merge(&mut payments, archived.await?, |payment| payment.payment_hash.clone());
+        merge(&mut payments, archived.await?, |payment| {
+            payment.payment_hash.clone()
+        });
         payments.sort_by(|a, b| b.created_at_millis.cmp(&a.created_at_millis));
         payments.truncate(self.limit.unwrap_or(usize::MAX));
         Ok(api::PaymentList { payments })
@@ -396,12 +468,17 @@ impl Serve for api::ListPayments {
 
 impl Serve for api::Balance {
     async fn serve(self, app: Arc<App>, _: Caller) -> Result<api::BalanceInfo, ApiError> {
-        let (balance, channels) =
-            app.node.query(|node| (node.balance_info(), node.channels_info())).await?;
+        let (balance, channels) = app
+            .node
+            .query(|node| (node.balance_info(), node.channels_info()))
+            .await?;
         let wallet = app.wallet.clone();
         let funds = blocking(move || Ok(wallet.funds())).await?;
-        let sweeps: Vec<api::SweepInfo> =
-            balance.sweeps.iter().map(|(id, sweep)| views::sweep(*id, sweep)).collect();
+        let sweeps: Vec<api::SweepInfo> = balance
+            .sweeps
+            .iter()
+            .map(|(id, sweep)| views::sweep(*id, sweep))
+            .collect();
         Ok(api::BalanceInfo {
             onchain_confirmed_sat: funds.confirmed.to_sat(),
             onchain_unconfirmed_sat: funds.unconfirmed.to_sat(),
@@ -411,7 +488,9 @@ impl Serve for api::Balance {
             in_flight_msat: balance.in_flight.to_msat(),
             spendable_msat: channels
                 .iter()
-                .fold(Msat::ZERO, |sum, channel| sum.saturating_add(channel.spendable))
+                .fold(Msat::ZERO, |sum, channel| {
+                    sum.saturating_add(channel.spendable)
+                })
                 .to_msat(),
             sweeping_sat: sweeps.iter().map(|sweep| sweep.amount_sat).sum(),
             sweeps,
@@ -442,7 +521,11 @@ impl App {
         address: PeerAddress,
     ) -> Result<(), ApiError> {
         let place = views::printable(&address.0);
-        match self.node.command(id, Command::Connect { peer, address }).await {
+        match self
+            .node
+            .command(id, Command::Connect { peer, address })
+            .await
+        {
             Ok(_) => Ok(()),
             Err(ApiError(mut detail)) if detail.code == ErrorCode::Failed => {
                 detail.message = format!(
@@ -470,7 +553,9 @@ impl App {
             return Ok(live);
         }
         let archived = self.archive(Space::PaymentArchive, Some(hash), |value| {
-            Payment::from_record(value).ok().map(|payment| views::payment(&payment))
+            Payment::from_record(value)
+                .ok()
+                .map(|payment| views::payment(&payment))
         });
         Ok(archived.await?.into_iter().next())
     }
@@ -493,7 +578,10 @@ impl App {
             loop {
                 let page = node.records(space, from, PAGE)?;
                 let is_last = page.len() < PAGE;
-                from = page.last().map(|(key, _)| fulmen_persister::after(key)).unwrap_or_default();
+                from = page
+                    .last()
+                    .map(|(key, _)| fulmen_persister::after(key))
+                    .unwrap_or_default();
                 all.extend(page.iter().filter_map(|(_, value)| read(value)));
                 if is_last {
                     return Ok(all);
@@ -549,7 +637,10 @@ pub(crate) async fn blocking<T: Send + 'static>(
 }
 
 fn unexpected(reply: &Reply) -> ApiError {
-    ApiError::new(ErrorCode::Internal, format!("the node gave an answer to another command: {reply:?}"))
+    ApiError::new(
+        ErrorCode::Internal,
+        format!("the node gave an answer to another command: {reply:?}"),
+    )
 }
 
 fn parse_invoice(app: &App, text: &str) -> Result<Bolt11, ApiError> {
@@ -584,7 +675,10 @@ fn peer_of(text: &str) -> Result<(PublicKey, Option<PeerAddress>), ApiError> {
 
 fn script_of(text: &str, network: Network) -> Result<ScriptBuf, ApiError> {
     let address = Address::<NetworkUnchecked>::from_str(text.trim()).map_err(|e| {
-        ApiError::invalid(format!("{:?} is not a Bitcoin address: {e}", views::printable(text)))
+        ApiError::invalid(format!(
+            "{:?} is not a Bitcoin address: {e}",
+            views::printable(text)
+        ))
     })?;
     let address = address.require_network(network).map_err(|_| {
         ApiError::invalid(format!(

@@ -274,17 +274,20 @@ impl Config {
         if let Some(bitcoind) = options.bitcoind {
             config.bitcoind = host_and_port(&bitcoind)?;
         }
-        config.bitcoind_auth =
-            match (options.bitcoind_user, options.bitcoind_password, options.bitcoind_cookie) {
-                (Some(user), Some(password), None) => Auth::UserPassword { user, password },
-                (None, None, Some(cookie)) => Auth::CookieFile(cookie),
-                (None, None, None) => config.bitcoind_auth,
-                _ => {
-                    return Err(ConfigError(
+        config.bitcoind_auth = match (
+            options.bitcoind_user,
+            options.bitcoind_password,
+            options.bitcoind_cookie,
+        ) {
+            (Some(user), Some(password), None) => Auth::UserPassword { user, password },
+            (None, None, Some(cookie)) => Auth::CookieFile(cookie),
+            (None, None, None) => config.bitcoind_auth,
+            _ => {
+                return Err(ConfigError(
                         "for Bitcoin Core give either `bitcoind_cookie`, or both `bitcoind_user` and `bitcoind_password`".into(),
                     ));
-                }
-            };
+            }
+        };
         config.wallet_birthday_height = options.wallet_birthday_height;
         set(&mut config.chain_poll_millis, options.chain_poll_millis);
         set(&mut config.graph_save_secs, options.graph_save_secs);
@@ -293,21 +296,35 @@ impl Config {
         config.store_max_pages = options.store_max_pages;
         if let Some(rate) = options.fallback_feerate_sat_per_vb {
             let rate = FeeratePerKw::from_sat_per_kvb_ceil(u64::from(rate).saturating_mul(1_000));
-            config.fee_fallback = FeeFallback { background: rate, normal: rate, urgent: rate };
+            config.fee_fallback = FeeFallback {
+                background: rate,
+                normal: rate,
+                urgent: rate,
+            };
         }
         let node = &mut config.node;
         if let Some(alias) = options.alias {
             node.alias = NodeAlias::new(&alias).ok_or_else(|| {
-                ConfigError(format!("alias is {} bytes long; at most 32 are allowed", alias.len()))
+                ConfigError(format!(
+                    "alias is {} bytes long; at most 32 are allowed",
+                    alias.len()
+                ))
             })?;
         }
         if let Some(color) = options.color {
             node.rgb = parse_color(&color)?;
         }
-        node.addresses =
-            options.announce_addresses.unwrap_or_default().into_iter().map(net_address).collect();
+        node.addresses = options
+            .announce_addresses
+            .unwrap_or_default()
+            .into_iter()
+            .map(net_address)
+            .collect();
         set(&mut node.forward.fee_base_msat, options.fee_base_msat);
-        set(&mut node.forward.fee_proportional_millionths, options.fee_ppm);
+        set(
+            &mut node.forward.fee_proportional_millionths,
+            options.fee_ppm,
+        );
         if let Some(delta) = options.cltv_expiry_delta {
             if delta < 34 {
                 return Err(ConfigError(format!(
@@ -328,7 +345,10 @@ impl Config {
         if let Some(sat) = options.default_max_fee_sat {
             node.default_max_fee_least = Msat::from_sat(sat);
         }
-        set(&mut node.default_pay_timeout_secs, options.default_pay_timeout_secs);
+        set(
+            &mut node.default_pay_timeout_secs,
+            options.default_pay_timeout_secs,
+        );
         Ok(config)
     }
 
@@ -377,7 +397,11 @@ impl Ports {
             Network::Signet => (39_735, 38_332),
             Network::Regtest => (19_735, 18_443),
         };
-        Self { peers, api: peers + 5, bitcoind }
+        Self {
+            peers,
+            api: peers + 5,
+            bitcoind,
+        }
     }
 }
 
@@ -386,7 +410,9 @@ fn loopback(port: u16) -> SocketAddr {
 }
 
 fn default_cookie(network: Network) -> PathBuf {
-    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let home = std::env::var_os("HOME")
+        .map(PathBuf::from)
+        .unwrap_or_default();
     let bitcoin = home.join(".bitcoin");
     match network {
         Network::Bitcoin => bitcoin.join(".cookie"),
@@ -404,9 +430,14 @@ fn set<T>(to: &mut T, value: Option<T>) {
 }
 
 fn host_and_port(text: &str) -> Result<String, ConfigError> {
-    let bare = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+    let bare = text
+        .strip_prefix("http://")
+        .unwrap_or(text)
+        .trim_end_matches('/');
     match bare.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(bare.to_owned()),
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+            Ok(bare.to_owned())
+        }
         _ => Err(ConfigError(format!(
             "bitcoind = {text:?} is not host:port, for instance 127.0.0.1:8332"
         ))),
@@ -423,8 +454,14 @@ fn parse_color(text: &str) -> Result<Rgb, ConfigError> {
 
 fn net_address(address: SocketAddr) -> NetAddress {
     match address {
-        SocketAddr::V4(v4) => NetAddress::Ipv4 { addr: *v4.ip(), port: v4.port() },
-        SocketAddr::V6(v6) => NetAddress::Ipv6 { addr: *v6.ip(), port: v6.port() },
+        SocketAddr::V4(v4) => NetAddress::Ipv4 {
+            addr: *v4.ip(),
+            port: v4.port(),
+        },
+        SocketAddr::V6(v6) => NetAddress::Ipv6 {
+            addr: *v6.ip(),
+            port: v6.port(),
+        },
     }
 }
 
@@ -434,12 +471,20 @@ fn explain(error: &figment::Error) -> String {
         .clone()
         .into_iter()
         .map(|e| {
-            let place = match e.metadata.as_ref().map(|m| (m.name.to_string(), m.source.as_ref())) {
+            let place = match e
+                .metadata
+                .as_ref()
+                .map(|m| (m.name.to_string(), m.source.as_ref()))
+            {
                 Some((_, Some(source))) => format!(" ({source})"),
                 Some((name, None)) => format!(" ({name})"),
                 None => String::new(),
             };
-            let key = if e.path.is_empty() { String::new() } else { format!("{}: ", e.path.join(".")) };
+            let key = if e.path.is_empty() {
+                String::new()
+            } else {
+                format!("{}: ", e.path.join("."))
+            };
             format!("{key}{}{place}", e.kind.to_string().trim_end())
         })
         .collect();
@@ -489,9 +534,15 @@ mod tests {
     #[test]
     fn flags_go_before_the_file() {
         let dir = tempfile::tempdir().expect("a folder");
-        std::fs::write(dir.path().join(CONFIG_FILE), "fee_ppm = 1\nfee_base_msat = 2")
-            .expect("it is ours");
-        let flags = Options { fee_ppm: Some(7), ..Options::default() };
+        std::fs::write(
+            dir.path().join(CONFIG_FILE),
+            "fee_ppm = 1\nfee_base_msat = 2",
+        )
+        .expect("it is ours");
+        let flags = Options {
+            fee_ppm: Some(7),
+            ..Options::default()
+        };
         let config = Config::load(dir.path().to_path_buf(), None, &flags).expect("no mistake");
         assert_eq!(config.node.forward.fee_proportional_millionths, 7);
         assert_eq!(config.node.forward.fee_base_msat, 2);

@@ -16,10 +16,8 @@ use bitcoin::{
 use fs4::fs_std::FileExt;
 use fulmen_api::{ADDRESS_FILE, Client};
 use fulmen_background_processor::{
-    Broadcaster, DriverConfig, LocalRouter, NodeHandle, Ports, Restore, Start,
-    SystemClock,
-    bitcoind::BitcoindChain,
-    tcp::connect_over_tcp,
+    Broadcaster, DriverConfig, LocalRouter, NodeHandle, Ports, Restore, Start, SystemClock,
+    bitcoind::BitcoindChain, tcp::connect_over_tcp,
 };
 use fulmen_block_sync::{Bitcoind, BitcoindConfig, BlockRef, ChainInfo, FollowConfig};
 use fulmen_net_tokio::NetConfig;
@@ -95,7 +93,9 @@ impl Daemon {
         let signer: Arc<dyn Signer> = Arc::new(KeysManager::new(seed.node_seed(), network));
         let node_id = signer.node_id();
 
-        let options = SqliteOptions { max_page_count: config.store_max_pages };
+        let options = SqliteOptions {
+            max_page_count: config.store_max_pages,
+        };
         let mut store = SqliteStore::open_with(dir.join(STORE_FILE), &options)?;
         let edge = EdgeStore::open(&dir.join(EDGE_FILE), config.store_max_pages)?;
         let wallet = OnchainWallet::open(edge.clone(), &seed.wallet_master(network)?, network)?;
@@ -118,27 +118,46 @@ impl Daemon {
         let (stopping, _) = watch::channel(false);
         let catch_up = CatchUp::default();
         catch_up.ask();
-        let tap = WalletTap { wallet: wallet.clone(), catch_up: catch_up.clone() };
+        let tap = WalletTap {
+            wallet: wallet.clone(),
+            catch_up: catch_up.clone(),
+        };
         let follow = FollowConfig {
             poll_interval: Duration::from_millis(config.chain_poll_millis.max(10)),
             ..FollowConfig::default()
         };
-        let chain =
-            BitcoindChain::new(client.clone(), follow, config.fee_fallback, Some(Arc::new(tap)));
-        let broadcaster: Arc<dyn Broadcaster> =
-            Arc::new(HeardBroadcaster { inner: chain.clone(), wallet: wallet.clone() });
+        let chain = BitcoindChain::new(
+            client.clone(),
+            follow,
+            config.fee_fallback,
+            Some(Arc::new(tap)),
+        );
+        let broadcaster: Arc<dyn Broadcaster> = Arc::new(HeardBroadcaster {
+            inner: chain.clone(),
+            wallet: wallet.clone(),
+        });
         let (fees, feerates) = watch::channel(None);
         let (connector, peers) = connect_over_tcp(NetConfig::default(), Arc::clone(&signer));
-        let listen = connector.net().listen(&config.listen.to_string()).await.map_err(|error| {
-            DaemonError::Listen { what: "peers", option: "listen", address: config.listen, error }
-        })?;
+        let listen = connector
+            .net()
+            .listen(&config.listen.to_string())
+            .await
+            .map_err(|error| DaemonError::Listen {
+                what: "peers",
+                option: "listen",
+                address: config.listen,
+                error,
+            })?;
         let (events, events_out) = mpsc::unbounded_channel();
         let ports = Ports {
             signer,
             wallet: Arc::new(WalletPort(wallet.clone())),
             chain: Arc::new(chain.clone()),
             broadcaster: Arc::clone(&broadcaster),
-            fees: Arc::new(HeardFees { inner: chain.clone(), last: fees }),
+            fees: Arc::new(HeardFees {
+                inner: chain.clone(),
+                last: fees,
+            }),
             connector: Arc::new(connector),
             peers: Box::new(peers),
             router: Arc::new(LocalRouter),
@@ -146,8 +165,12 @@ impl Daemon {
             clock: Arc::new(SystemClock),
         };
         let restore = restorer(&config, node_id, tip);
-        let (handle, driver) =
-            fulmen_background_processor::start(DriverConfig::default(), Box::new(store), restore, ports)?;
+        let (handle, driver) = fulmen_background_processor::start(
+            DriverConfig::default(),
+            Box::new(store),
+            restore,
+            ports,
+        )?;
         let node = NodeAccess::new(handle.clone());
         free_fundings(&node, &wallet).await?;
 
@@ -195,7 +218,14 @@ impl Daemon {
             address_file: dir.join(ADDRESS_FILE),
             _lock: lock,
         }));
-        Ok(Self { node_id, api: api_address, listen, client, stopping, task })
+        Ok(Self {
+            node_id,
+            api: api_address,
+            listen,
+            client,
+            stopping,
+            task,
+        })
     }
 
     /// The node's key.
@@ -228,7 +258,9 @@ impl Daemon {
     /// # Errors
     /// Why it stopped, if nobody asked it to.
     pub async fn wait(self) -> Result<(), DaemonError> {
-        self.task.await.map_err(|e| DaemonError::System(e.to_string()))?
+        self.task
+            .await
+            .map_err(|e| DaemonError::System(e.to_string()))?
     }
 
     /// Stops the daemon: what is under way becomes durable, connections end, the data directory is free.
@@ -256,8 +288,17 @@ struct Running {
 
 /// Waits for the end and cleans up.
 async fn supervise(running: Running) -> Result<(), DaemonError> {
-    let Running { handle, mut driver, serving, saving, keeping, edge, stopping, address_file, _lock } =
-        running;
+    let Running {
+        handle,
+        mut driver,
+        serving,
+        saving,
+        keeping,
+        edge,
+        stopping,
+        address_file,
+        _lock,
+    } = running;
     let mut asked = stopping.subscribe();
     let ended = tokio::select! {
         ended = &mut driver => Some(ended),
@@ -284,12 +325,17 @@ async fn supervise(running: Running) -> Result<(), DaemonError> {
     tracing::info!("the daemon has stopped");
     match result {
         Ok(result) => Ok(result?),
-        Err(e) => Err(DaemonError::System(format!("the node has ended unexpectedly: {e}"))),
+        Err(e) => Err(DaemonError::System(format!(
+            "the node has ended unexpectedly: {e}"
+        ))),
     }
 }
 
 fn at(path: &Path, error: io::Error) -> DaemonError {
-    DaemonError::Io { path: path.to_path_buf(), error }
+    DaemonError::Io {
+        path: path.to_path_buf(),
+        error,
+    }
 }
 
 fn lock(dir: &Path) -> Result<File, DaemonError> {
@@ -330,7 +376,12 @@ async fn bind(
 ) -> Result<TcpListener, DaemonError> {
     TcpListener::bind(address)
         .await
-        .map_err(|error| DaemonError::Listen { what, option, address, error })
+        .map_err(|error| DaemonError::Listen {
+            what,
+            option,
+            address,
+            error,
+        })
 }
 
 /// The chain's tip. Without an answer of Bitcoin Core only a node that has one already can go on.
@@ -341,10 +392,16 @@ async fn first_tip(
 ) -> Result<Option<BlockRef>, DaemonError> {
     let answer = tokio::time::timeout(FIRST_ANSWER, client.chain_info()).await;
     let problem = match answer {
-        Ok(Ok(ChainInfo { network: theirs, best, .. })) if theirs == network => {
+        Ok(Ok(ChainInfo {
+            network: theirs,
+            best,
+            ..
+        })) if theirs == network => {
             return Ok(Some(best));
         }
-        Ok(Ok(ChainInfo { network: theirs, .. })) => {
+        Ok(Ok(ChainInfo {
+            network: theirs, ..
+        })) => {
             return Err(DaemonError::Chain(format!(
                 "Bitcoin Core is on {}, and this node on {}; set `bitcoind` to one on {1}, or `network` to {0}",
                 network_name(theirs),
@@ -359,7 +416,10 @@ async fn first_tip(
             "the first start needs Bitcoin Core: {problem} (see `bitcoind` and `bitcoind_cookie` in the configuration)"
         )));
     }
-    tracing::warn!(problem, "the chain source does not answer; going on from the last known block");
+    tracing::warn!(
+        problem,
+        "the chain source does not answer; going on from the last known block"
+    );
     Ok(None)
 }
 
@@ -375,11 +435,19 @@ async fn birthday(
         (None, Birthday::Now) => return Ok(tip),
     };
     let before = height.saturating_sub(1).min(tip.height);
-    let hash = client.block_hash(before).await.map_err(|e| DaemonError::Chain(e.to_string()))?;
+    let hash = client
+        .block_hash(before)
+        .await
+        .map_err(|e| DaemonError::Chain(e.to_string()))?;
     let hash = hash.ok_or_else(|| {
-        DaemonError::Chain(format!("Bitcoin Core has no block at height {before} any more"))
+        DaemonError::Chain(format!(
+            "Bitcoin Core has no block at height {before} any more"
+        ))
     })?;
-    Ok(BlockRef { hash, height: before })
+    Ok(BlockRef {
+        hash,
+        height: before,
+    })
 }
 
 /// Makes the node, new at `tip` or from its records.
@@ -388,11 +456,19 @@ fn restorer(config: &Config, identity: PublicKey, tip: Option<BlockRef>) -> Rest
     let data_dir = config.data_dir.clone();
     let network = config.network();
     Box::new(move |start: Start| {
-        let Start { records, boot, now, mode: _ } = start;
+        let Start {
+            records,
+            boot,
+            now,
+            mode: _,
+        } = start;
         let config = node_config.clone();
         let (mut node, effects) = if records.is_empty() {
             let tip = tip.ok_or("the store is empty, and the chain's tip is not known")?;
-            let tip = BlockId { height: BlockHeight::new(tip.height), hash: tip.hash };
+            let tip = BlockId {
+                height: BlockHeight::new(tip.height),
+                hash: tip.hash,
+            };
             Node::create(config, identity, &boot, now, tip)
         } else {
             Node::restore(config, identity, &boot, now, &records)?
@@ -410,7 +486,10 @@ async fn free_fundings(node: &NodeAccess, wallet: &OnchainWallet) -> Result<(), 
         .query(|node| node.channels_info())
         .await
         .map_err(|e| DaemonError::System(e.0.message))?;
-    let live = channels.iter().map(|channel| funding_purpose(channel.keys_id.as_bytes())).collect();
+    let live = channels
+        .iter()
+        .map(|channel| funding_purpose(channel.keys_id.as_bytes()))
+        .collect();
     Ok(wallet.keep_only_fundings(&live)?)
 }
 
@@ -421,7 +500,10 @@ async fn serve(listener: TcpListener, app: Arc<App>) {
         // The sender lives as long as the daemon.
         let _ = stopping.wait_for(|stop| *stop).await;
     };
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(until).await {
+    if let Err(error) = axum::serve(listener, router)
+        .with_graceful_shutdown(until)
+        .await
+    {
         tracing::error!(%error, "the API has ended");
     }
 }
@@ -438,7 +520,9 @@ async fn keep_events(
         if room > 0 && events.recv_many(&mut pending, room).await == 0 {
             return;
         }
-        let Some(up_to) = pending.last().map(|event| event.number) else { continue };
+        let Some(up_to) = pending.last().map(|event| event.number) else {
+            continue;
+        };
         let batch = pending.clone();
         let log = log.clone();
         match tokio::task::spawn_blocking(move || log.append(&batch)).await {
@@ -494,11 +578,14 @@ async fn save_graph(node: NodeAccess, config: Config, mut stop: watch::Receiver<
             () = tokio::time::sleep(interval) => false,
             _ = stop.wait_for(|stop| *stop) => true,
         };
-        let taken = node.query(|node| (node.graph(), node.gossip().messages().to_bytes())).await;
+        let taken = node
+            .query(|node| (node.graph(), node.gossip().messages().to_bytes()))
+            .await;
         if let Ok((graph, messages)) = taken {
             let dir = config.data_dir.clone();
             let saved =
-                tokio::task::spawn_blocking(move || graph_file::save(&dir, &graph, &messages)).await;
+                tokio::task::spawn_blocking(move || graph_file::save(&dir, &graph, &messages))
+                    .await;
             match saved {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(%error, "the graph could not be saved"),
@@ -512,7 +599,9 @@ async fn save_graph(node: NodeAccess, config: Config, mut stop: watch::Receiver<
 }
 
 fn trim_zeros(bytes: &[u8]) -> &[u8] {
-    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let end = bytes
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |last| last + 1);
     bytes.split_at(end).0
 }
-

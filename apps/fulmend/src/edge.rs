@@ -30,7 +30,13 @@ impl EdgeStore {
     pub(crate) fn open(path: &Path, max_page_count: Option<u32>) -> Result<Self, StoreError> {
         let mut store = SqliteStore::open_with(path, &SqliteOptions { max_page_count })?;
         let at = store.position()?;
-        Ok(Self { inner: Arc::new(Mutex::new(Inner { store: Some(store), at, failed: false })) })
+        Ok(Self {
+            inner: Arc::new(Mutex::new(Inner {
+                store: Some(store),
+                at,
+                failed: false,
+            })),
+        })
     }
 
     /// Makes all of it durable, or nothing.
@@ -66,7 +72,11 @@ impl EdgeStore {
         limit: usize,
     ) -> Result<Vec<KeyValue>, StoreError> {
         let mut inner = self.lock();
-        let mut page = inner.store.as_mut().ok_or_else(closed)?.scan(Space::Edge, from, limit)?;
+        let mut page = inner
+            .store
+            .as_mut()
+            .ok_or_else(closed)?
+            .scan(Space::Edge, from, limit)?;
         page.retain(|(key, _)| key.starts_with(prefix));
         Ok(page)
     }
@@ -78,7 +88,9 @@ impl EdgeStore {
         let mut from = prefix.to_vec();
         loop {
             let page = self.scan_prefix(prefix, &from, PAGE)?;
-            let Some((last, _)) = page.last() else { return Ok(all) };
+            let Some((last, _)) = page.last() else {
+                return Ok(all);
+            };
             from = fulmen_persister::after(last);
             let is_last = page.len() < PAGE;
             all.extend(page);

@@ -57,13 +57,23 @@ impl fmt::Display for DaemonError {
                 dir.display()
             ),
             Self::Io { path, error } => write!(f, "{}: {error}", path.display()),
-            Self::Listen { what, option, address, error } if error.kind() == io::ErrorKind::AddrInUse => {
+            Self::Listen {
+                what,
+                option,
+                address,
+                error,
+            } if error.kind() == io::ErrorKind::AddrInUse => {
                 write!(
                     f,
                     "another program listens on {address} already, which is wanted for {what}; stop that program, or take another port with `{option}`"
                 )
             }
-            Self::Listen { what, option, address, error } => write!(
+            Self::Listen {
+                what,
+                option,
+                address,
+                error,
+            } => write!(
                 f,
                 "can't listen on {address} for {what}: {error}; take another address with `{option}`"
             ),

@@ -43,7 +43,13 @@ impl EventLog {
             last = number_of(PREFIX, &key).unwrap_or(0).max(last);
         }
         let (last, _) = watch::channel(last);
-        Ok(Self { inner: Arc::new(Inner { edge, last, waiting: Mutex::new(BTreeMap::new()) }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                edge,
+                last,
+                waiting: Mutex::new(BTreeMap::new()),
+            }),
+        })
     }
 
     /// Appends events; those that are there already are skipped. May wait for the disk.
@@ -77,8 +83,10 @@ impl EventLog {
     /// At most a page of events from number `from` on.
     pub(crate) fn read(&self, from: u64) -> Result<Vec<api::Event>, StoreError> {
         let mut events = Vec::new();
-        for (_, value) in
-            self.inner.edge.scan_prefix(PREFIX, &numbered(PREFIX, from), PAGE)?
+        for (_, value) in self
+            .inner
+            .edge
+            .scan_prefix(PREFIX, &numbered(PREFIX, from), PAGE)?
         {
             if let Ok(event) = NumberedEvent::from_bytes(&value) {
                 events.push(to_api(&event));
@@ -95,7 +103,11 @@ impl EventLog {
     /// Is told when a payment has ended from now on.
     pub(crate) fn end_of(&self, payment_hash: PaymentHash) -> oneshot::Receiver<()> {
         let (tell, told) = oneshot::channel();
-        let mut waiting = self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self
+            .inner
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let of_payment = waiting.entry(payment_hash).or_default();
         // Those who went away must not pile up where one payment is asked for again and again.
         of_payment.retain(|tell| !tell.is_closed());
@@ -105,7 +117,11 @@ impl EventLog {
 
     /// Forgets who waited for a payment and went away.
     pub(crate) fn forget(&self, payment_hash: &PaymentHash) {
-        let mut waiting = self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self
+            .inner
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(of_payment) = waiting.get_mut(payment_hash) {
             of_payment.retain(|tell| !tell.is_closed());
             if of_payment.is_empty() {
@@ -132,38 +148,52 @@ impl EventLog {
 pub(crate) fn to_api(event: &NumberedEvent) -> api::Event {
     let text = |text: &str| Printable(text.as_bytes()).to_string();
     let kind = match &event.event {
-        Event::ChannelPending { channel_id, peer, funding, capacity } => {
-            api::EventKind::ChannelPending {
-                channel_id: channel_id.to_string(),
-                peer: peer.to_string(),
-                funding: funding.to_string(),
-                capacity_sat: capacity.to_sat(),
-            }
-        }
+        Event::ChannelPending {
+            channel_id,
+            peer,
+            funding,
+            capacity,
+        } => api::EventKind::ChannelPending {
+            channel_id: channel_id.to_string(),
+            peer: peer.to_string(),
+            funding: funding.to_string(),
+            capacity_sat: capacity.to_sat(),
+        },
         Event::ChannelReady { channel_id, peer } => api::EventKind::ChannelReady {
             channel_id: channel_id.to_string(),
             peer: peer.to_string(),
         },
-        Event::ChannelOpenFailed { channel_id, peer, reason } => {
-            api::EventKind::ChannelOpenFailed {
-                channel_id: channel_id.to_string(),
-                peer: peer.to_string(),
-                reason: text(reason),
-            }
-        }
-        Event::ChannelClosing { channel_id, peer, initiator, forced, reason } => {
-            api::EventKind::ChannelClosing {
-                channel_id: channel_id.to_string(),
-                peer: peer.to_string(),
-                initiator: match initiator {
-                    CloseInitiator::Us => "us".into(),
-                    CloseInitiator::Peer => "peer".into(),
-                },
-                forced: *forced,
-                reason: text(reason),
-            }
-        }
-        Event::ChannelClosed { channel_id, txid, kind, height } => api::EventKind::ChannelClosed {
+        Event::ChannelOpenFailed {
+            channel_id,
+            peer,
+            reason,
+        } => api::EventKind::ChannelOpenFailed {
+            channel_id: channel_id.to_string(),
+            peer: peer.to_string(),
+            reason: text(reason),
+        },
+        Event::ChannelClosing {
+            channel_id,
+            peer,
+            initiator,
+            forced,
+            reason,
+        } => api::EventKind::ChannelClosing {
+            channel_id: channel_id.to_string(),
+            peer: peer.to_string(),
+            initiator: match initiator {
+                CloseInitiator::Us => "us".into(),
+                CloseInitiator::Peer => "peer".into(),
+            },
+            forced: *forced,
+            reason: text(reason),
+        },
+        Event::ChannelClosed {
+            channel_id,
+            txid,
+            kind,
+            height,
+        } => api::EventKind::ChannelClosed {
             channel_id: channel_id.to_string(),
             txid: txid.to_string(),
             kind: text(kind),
@@ -173,40 +203,63 @@ pub(crate) fn to_api(event: &NumberedEvent) -> api::Event {
             channel_id: channel_id.to_string(),
             txid: txid.to_string(),
         },
-        Event::Swept { channel_id, txid, amount, fee } => api::EventKind::Swept {
+        Event::Swept {
+            channel_id,
+            txid,
+            amount,
+            fee,
+        } => api::EventKind::Swept {
             channel_id: channel_id.to_string(),
             txid: txid.to_string(),
             amount_sat: amount.to_sat(),
             fee_sat: fee.to_sat(),
         },
-        Event::ChannelResolved { channel_id } => {
-            api::EventKind::ChannelResolved { channel_id: channel_id.to_string() }
-        }
-        Event::PaymentSucceeded { payment_hash, preimage, amount, fee } => {
-            api::EventKind::PaymentSucceeded {
-                payment_hash: payment_hash.to_string(),
-                preimage: crate::views::hex(preimage.as_bytes()),
-                amount_msat: amount.to_msat(),
-                fee_msat: fee.to_msat(),
-            }
-        }
-        Event::PaymentFailed { payment_hash, reason } => api::EventKind::PaymentFailed {
+        Event::ChannelResolved { channel_id } => api::EventKind::ChannelResolved {
+            channel_id: channel_id.to_string(),
+        },
+        Event::PaymentSucceeded {
+            payment_hash,
+            preimage,
+            amount,
+            fee,
+        } => api::EventKind::PaymentSucceeded {
+            payment_hash: payment_hash.to_string(),
+            preimage: crate::views::hex(preimage.as_bytes()),
+            amount_msat: amount.to_msat(),
+            fee_msat: fee.to_msat(),
+        },
+        Event::PaymentFailed {
+            payment_hash,
+            reason,
+        } => api::EventKind::PaymentFailed {
             payment_hash: payment_hash.to_string(),
             reason: text(reason),
         },
-        Event::PaymentReceived { payment_hash, amount } => api::EventKind::PaymentReceived {
+        Event::PaymentReceived {
+            payment_hash,
+            amount,
+        } => api::EventKind::PaymentReceived {
             payment_hash: payment_hash.to_string(),
             amount_msat: amount.to_msat(),
         },
-        Event::PaymentForwarded { incoming, outgoing, amount, fee } => {
-            api::EventKind::PaymentForwarded {
-                incoming: incoming.to_string(),
-                outgoing: outgoing.to_string(),
-                amount_msat: amount.to_msat(),
-                fee_msat: fee.to_msat(),
-            }
-        }
-        Event::Alert { message } => api::EventKind::Alert { message: text(message) },
+        Event::PaymentForwarded {
+            incoming,
+            outgoing,
+            amount,
+            fee,
+        } => api::EventKind::PaymentForwarded {
+            incoming: incoming.to_string(),
+            outgoing: outgoing.to_string(),
+            amount_msat: amount.to_msat(),
+            fee_msat: fee.to_msat(),
+        },
+        Event::Alert { message } => api::EventKind::Alert {
+            message: text(message),
+        },
     };
-    api::Event { number: event.number, at_millis: event.at.millis_since(Default::default()), kind }
+    api::Event {
+        number: event.number,
+        at_millis: event.at.millis_since(Default::default()),
+        kind,
+    }
 }

@@ -25,7 +25,9 @@ pub(crate) fn load(data_dir: &Path, network: Network) -> Option<(NetworkGraph, S
     let cache = parse(&bytes)
         .filter(|(graph, _)| graph.chain_hash() == ChainHash::using_genesis_block_const(network));
     if cache.is_none() {
-        tracing::warn!("the graph file is damaged or of another network; the graph is learned anew");
+        tracing::warn!(
+            "the graph file is damaged or of another network; the graph is learned anew"
+        );
     }
     cache
 }
@@ -47,7 +49,10 @@ fn parse(bytes: &[u8]) -> Option<(NetworkGraph, SignedMessages)> {
     let (length, rest) = rest.split_first_chunk::<8>()?;
     let length = usize::try_from(u64::from_be_bytes(*length)).ok()?;
     let (graph, messages) = rest.split_at_checked(length)?;
-    Some((NetworkGraph::from_bytes(graph).ok()?, SignedMessages::from_bytes(messages).ok()?))
+    Some((
+        NetworkGraph::from_bytes(graph).ok()?,
+        SignedMessages::from_bytes(messages).ok()?,
+    ))
 }
 
 #[cfg(test)]

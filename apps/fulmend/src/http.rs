@@ -85,7 +85,9 @@ async fn command(
         }
         Err(e) => return ApiError::invalid(e.to_string()).into_response(),
     };
-    let key = headers.get(IDEMPOTENCY_KEY).map(|value| value.as_bytes().to_vec());
+    let key = headers
+        .get(IDEMPOTENCY_KEY)
+        .map(|value| value.as_bytes().to_vec());
     let caller = match Caller::new(key.as_deref()) {
         Ok(caller) => caller,
         Err(e) => return e.into_response(),
@@ -102,10 +104,11 @@ async fn question(State(app): State<Arc<App>>, Path(name): Path<String>) -> Resp
                 Err(e) => e.into_response(),
             }
         }
-        _ if NAMES.contains(&name.as_str()) => {
-            ApiError::new(ErrorCode::NotFound, format!("`{name}` changes something: use POST"))
-                .into_response()
-        }
+        _ if NAMES.contains(&name.as_str()) => ApiError::new(
+            ErrorCode::NotFound,
+            format!("`{name}` changes something: use POST"),
+        )
+        .into_response(),
         _ => no_such_command(&name).into_response(),
     }
 }
@@ -130,7 +133,11 @@ commands! {
 }
 
 async fn serve<R: Serve>(app: Arc<App>, body: &[u8], caller: Caller) -> Response {
-    let body = if body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { body };
+    let body = if body.iter().all(u8::is_ascii_whitespace) {
+        b"{}"
+    } else {
+        body
+    };
     let request: R = match serde_json::from_slice(body) {
         Ok(request) => request,
         Err(e) => {
@@ -167,7 +174,10 @@ async fn events(
     match query {
         Ok(Query(query)) => {
             let stream = event_lines(app, query.from, query.follow);
-            ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(stream))
+            (
+                [(header::CONTENT_TYPE, "application/x-ndjson")],
+                Body::from_stream(stream),
+            )
                 .into_response()
         }
         Err(e) => ApiError::invalid(format!(
@@ -211,7 +221,9 @@ impl Cursor {
             self.watch.borrow_and_update();
             let log = self.app.events.clone();
             let from = self.next;
-            let read = tokio::task::spawn_blocking(move || log.read(from)).await.ok()?;
+            let read = tokio::task::spawn_blocking(move || log.read(from))
+                .await
+                .ok()?;
             let events = match read {
                 Ok(events) => events,
                 Err(error) => {

@@ -15,7 +15,10 @@ pub(crate) struct NodeAccess {
 
 impl NodeAccess {
     pub(crate) fn new(handle: NodeHandle<Node>) -> Self {
-        Self { store: handle.store(), handle }
+        Self {
+            store: handle.store(),
+            handle,
+        }
     }
 
     pub(crate) async fn command(&self, id: CommandId, command: Command) -> Result<Reply, ApiError> {
@@ -40,7 +43,9 @@ impl NodeAccess {
 
     /// A record of the node's store. Waits for the disk.
     pub(crate) fn record(&self, key: RecordKey) -> Result<Option<Vec<u8>>, ApiError> {
-        self.store.get(key).map_err(|e| ApiError::unavailable(e.to_string()))
+        self.store
+            .get(key)
+            .map_err(|e| ApiError::unavailable(e.to_string()))
     }
 
     /// A page of records of the node's store. Waits for the disk.
@@ -50,6 +55,8 @@ impl NodeAccess {
         from: Vec<u8>,
         limit: usize,
     ) -> Result<Vec<KeyValue>, ApiError> {
-        self.store.scan(space, from, limit).map_err(|e| ApiError::unavailable(e.to_string()))
+        self.store
+            .scan(space, from, limit)
+            .map_err(|e| ApiError::unavailable(e.to_string()))
     }
 }

@@ -74,7 +74,10 @@ impl Wallet for WalletPort {
 
     fn balance(&self) -> WalletBalance {
         let funds = self.0.funds();
-        WalletBalance { confirmed: funds.free, unconfirmed: funds.unconfirmed }
+        WalletBalance {
+            confirmed: funds.free,
+            unconfirmed: funds.unconfirmed,
+        }
     }
 }
 
@@ -144,7 +147,9 @@ impl<B: Broadcaster> Broadcaster for HeardBroadcaster<B> {
                 });
                 match told.await {
                     Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::warn!(%error, "the wallet did not note a transaction"),
+                    Ok(Err(error)) => {
+                        tracing::warn!(%error, "the wallet did not note a transaction")
+                    }
                     Err(error) => tracing::warn!(%error, "the wallet did not note a transaction"),
                 }
             }

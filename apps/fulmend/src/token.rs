@@ -34,7 +34,10 @@ impl Token {
     /// Whether `given` is the token, in a time that does not tell where the two differ.
     pub(crate) fn is(&self, given: &str) -> bool {
         let (ours, given) = (self.0.as_bytes(), given.as_bytes());
-        let differing = ours.iter().zip(given).fold(0u8, |acc, (a, b)| acc | (a ^ b));
+        let differing = ours
+            .iter()
+            .zip(given)
+            .fold(0u8, |acc, (a, b)| acc | (a ^ b));
         ours.len() == given.len() && differing == 0
     }
 }

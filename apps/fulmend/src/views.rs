@@ -2,10 +2,10 @@
 
 use bitcoin::Network;
 use fulmen_api as api;
+use fulmen_enforce::{PendingSweep, SweepKind};
 use fulmen_invoice::{Description, Invoice as Bolt11};
 use fulmen_node::{ChannelInfo, ChannelState, Direction, PeerInfo};
 use fulmen_payments::{FailureReason, Invoice, InvoiceStatus, Payment, PaymentStatus};
-use fulmen_enforce::{PendingSweep, SweepKind};
 use fulmen_types::{ChannelId, Feature, Features, Printable, Timestamp};
 use hex_conservative::DisplayHex;
 
@@ -39,13 +39,15 @@ pub(crate) fn channel(channel: &ChannelInfo, connected: bool) -> api::ChannelInf
         ChannelState::AwaitingReady => ("pending", None),
         ChannelState::Normal { .. } => ("open", None),
         ChannelState::ShuttingDown => ("shutting_down", None),
-        ChannelState::MutualClose(txid) => {
-            ("closing_together", Some(format!("closing transaction {txid}")))
-        }
+        ChannelState::MutualClose(txid) => (
+            "closing_together",
+            Some(format!("closing transaction {txid}")),
+        ),
         ChannelState::ForceClosing(reason) => ("force_closing", Some(printable(reason))),
-        ChannelState::OnChain(txid) => {
-            ("on_chain", Some(format!("spent by {txid}; outputs are being swept")))
-        }
+        ChannelState::OnChain(txid) => (
+            "on_chain",
+            Some(format!("spent by {txid}; outputs are being swept")),
+        ),
         ChannelState::Stale => (
             "stale",
             Some("our state is old: the peer was asked to close; don't delete anything".to_owned()),
@@ -163,7 +165,11 @@ pub(crate) fn decoded(invoice: &Bolt11, network: Network, now: Timestamp) -> api
         payable_here: details.currency.is_for(network),
         min_final_cltv_expiry_delta: details.final_cltv_expiry_delta().to_u16().into(),
         route_hints: details.route_hints.len(),
-        fallbacks: details.fallbacks.iter().map(|f| f.to_address(network).to_string()).collect(),
+        fallbacks: details
+            .fallbacks
+            .iter()
+            .map(|f| f.to_address(network).to_string())
+            .collect(),
         features: features(&details.features),
         multi_part: details.allows_multi_part(),
     }

@@ -35,7 +35,9 @@ fn refused<T: std::fmt::Debug>(result: Result<T, ClientError>, code: ErrorCode, 
 /// A signed invoice of a stranger.
 fn invoice(currency: Currency, age_secs: u64) -> String {
     let key = SecretKey::from_slice(&[7; 32]).expect("a key");
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970");
     let mut details = InvoiceDetails::new(
         currency,
         Timestamp::from_secs(now.as_secs() - age_secs),
@@ -63,37 +65,76 @@ async fn commands_that_make_no_sense_are_refused() {
 
     // Peers.
     let peer = |peer: &str| Connect { peer: peer.into() };
-    refused(call.call(&peer("nonsense")).await, ErrorCode::Invalid, &["node id"]);
-    refused(call.call(&peer(STRANGER)).await, ErrorCode::Invalid, &["host:port"]);
-    refused(call.call(&peer(&format!("{STRANGER}@here"))).await, ErrorCode::Invalid, &["host:port"]);
+    refused(
+        call.call(&peer("nonsense")).await,
+        ErrorCode::Invalid,
+        &["node id"],
+    );
+    refused(
+        call.call(&peer(STRANGER)).await,
+        ErrorCode::Invalid,
+        &["host:port"],
+    );
+    refused(
+        call.call(&peer(&format!("{STRANGER}@here"))).await,
+        ErrorCode::Invalid,
+        &["host:port"],
+    );
     let nobody = format!("{STRANGER}@127.0.0.1:1");
-    refused(call.call(&peer(&nobody)).await, ErrorCode::Failed, &["127.0.0.1:1"]);
+    refused(
+        call.call(&peer(&nobody)).await,
+        ErrorCode::Failed,
+        &["127.0.0.1:1"],
+    );
     // Somebody is there, but not the one that is wanted.
     let other = format!("{STRANGER}@{}", bob.daemon.listen_address());
-    let error = call.call(&peer(&other)).await.expect_err("it has another key");
+    let error = call
+        .call(&peer(&other))
+        .await
+        .expect_err("it has another key");
     assert_eq!(error.code(), Some(ErrorCode::Failed), "{error}");
     let open = OpenChannel::new(STRANGER, 100_000);
-    refused(call.call(&open).await, ErrorCode::PeerNotConnected, &["connect"]);
+    refused(
+        call.call(&open).await,
+        ErrorCode::PeerNotConnected,
+        &["connect"],
+    );
 
     // Money that is not there.
     call.call(&peer(&bob.uri())).await.expect("it listens");
     let open = OpenChannel::new(bob.daemon.node_id().to_string(), 1_000_000);
-    refused(call.call(&open).await, ErrorCode::InsufficientFunds, &["newaddress"]);
+    refused(
+        call.call(&open).await,
+        ErrorCode::InsufficientFunds,
+        &["newaddress"],
+    );
     let address = call.call(&NewAddress {}).await.expect("an address").address;
     let withdraw = Withdraw {
         address: address.clone(),
         amount_sat: Some(50_000),
         feerate_sat_per_vb: Some(1),
     };
-    refused(call.call(&withdraw).await, ErrorCode::InsufficientFunds, &["deposit"]);
+    refused(
+        call.call(&withdraw).await,
+        ErrorCode::InsufficientFunds,
+        &["deposit"],
+    );
     let elsewhere = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4".to_owned();
     let withdraw = |address: &str, amount, feerate| Withdraw {
         address: address.into(),
         amount_sat: amount,
         feerate_sat_per_vb: feerate,
     };
-    refused(call.call(&withdraw(&elsewhere, None, None)).await, ErrorCode::Invalid, &["network"]);
-    refused(call.call(&withdraw("x", None, None)).await, ErrorCode::Invalid, &["address"]);
+    refused(
+        call.call(&withdraw(&elsewhere, None, None)).await,
+        ErrorCode::Invalid,
+        &["network"],
+    );
+    refused(
+        call.call(&withdraw("x", None, None)).await,
+        ErrorCode::Invalid,
+        &["address"],
+    );
     refused(
         call.call(&withdraw(&address, None, Some(1_000_000))).await,
         ErrorCode::Invalid,
@@ -102,18 +143,41 @@ async fn commands_that_make_no_sense_are_refused() {
 
     // Invoices.
     let pay = |bolt11: String| Pay::new(bolt11);
-    refused(call.call(&pay("lnbcrt1nonsense".into())).await, ErrorCode::Invalid, &["invoice"]);
-    let good = bob.client.call(&Invoice::of_msat(5_000, "x")).await.expect("made").bolt11;
+    refused(
+        call.call(&pay("lnbcrt1nonsense".into())).await,
+        ErrorCode::Invalid,
+        &["invoice"],
+    );
+    let good = bob
+        .client
+        .call(&Invoice::of_msat(5_000, "x"))
+        .await
+        .expect("made")
+        .bolt11;
     let mut garbled = good.clone();
     let last = garbled.pop().expect("it is not empty");
     garbled.push(if last == 'q' { 'p' } else { 'q' });
-    refused(call.call(&pay(garbled.clone())).await, ErrorCode::Invalid, &["invoice"]);
-    refused(call.call(&Decode { bolt11: garbled }).await, ErrorCode::Invalid, &["invoice"]);
+    refused(
+        call.call(&pay(garbled.clone())).await,
+        ErrorCode::Invalid,
+        &["invoice"],
+    );
+    refused(
+        call.call(&Decode { bolt11: garbled }).await,
+        ErrorCode::Invalid,
+        &["invoice"],
+    );
     let mainnet = invoice(Currency::Bitcoin, 0);
-    let error = call.call(&pay(mainnet.clone())).await.expect_err("another network");
+    let error = call
+        .call(&pay(mainnet.clone()))
+        .await
+        .expect_err("another network");
     assert_eq!(error.code(), Some(ErrorCode::Invalid), "{error}");
     assert!(error.to_string().contains("network"), "{error}");
-    let decoded = call.call(&Decode { bolt11: mainnet }).await.expect("it can be read");
+    let decoded = call
+        .call(&Decode { bolt11: mainnet })
+        .await
+        .expect("it can be read");
     assert!(!decoded.payable_here && !decoded.expired);
     let old = invoice(Currency::Regtest, 4_000);
     let error = call.call(&pay(old)).await.expect_err("expired");
@@ -128,7 +192,11 @@ async fn commands_that_make_no_sense_are_refused() {
         Err(error) => panic!("{error}"),
     }
     refused(
-        call.call(&Invoice { amount_msat: Some(0), ..Invoice::default() }).await,
+        call.call(&Invoice {
+            amount_msat: Some(0),
+            ..Invoice::default()
+        })
+        .await,
         ErrorCode::Invalid,
         &["amount"],
     );
@@ -140,13 +208,35 @@ async fn commands_that_make_no_sense_are_refused() {
         address: None,
         feerate_sat_per_vb: None,
     };
-    refused(call.call(&close("one")).await, ErrorCode::Invalid, &["listchannels"]);
-    refused(call.call(&close("1x2x3")).await, ErrorCode::UnknownChannel, &["listchannels"]);
+    refused(
+        call.call(&close("one")).await,
+        ErrorCode::Invalid,
+        &["listchannels"],
+    );
+    refused(
+        call.call(&close("1x2x3")).await,
+        ErrorCode::UnknownChannel,
+        &["listchannels"],
+    );
 
     // Nothing of it has changed anything.
-    assert!(call.call(&ListChannels {}).await.expect("a list").channels.is_empty());
-    let payments = call.call(&ListPayments::default()).await.expect("a list").payments;
-    assert!(payments.iter().all(|payment| payment.state == PaymentState::Failed));
+    assert!(
+        call.call(&ListChannels {})
+            .await
+            .expect("a list")
+            .channels
+            .is_empty()
+    );
+    let payments = call
+        .call(&ListPayments::default())
+        .await
+        .expect("a list")
+        .payments;
+    assert!(
+        payments
+            .iter()
+            .all(|payment| payment.state == PaymentState::Failed)
+    );
     alice.stop().await;
     bob.stop().await;
 }
@@ -159,7 +249,11 @@ async fn the_api_lets_only_those_in_who_have_the_token() {
     let address = node.daemon.api_address().to_string();
     for token in ["", "wrong", &"0".repeat(64)] {
         let stranger = Client::new(&address, token);
-        refused(stranger.call(&GetInfo {}).await, ErrorCode::Unauthorized, &["api-token"]);
+        refused(
+            stranger.call(&GetInfo {}).await,
+            ErrorCode::Unauthorized,
+            &["api-token"],
+        );
         let events = stranger.events(1, false).await.map(|_| ());
         refused(events, ErrorCode::Unauthorized, &["api-token"]);
     }
@@ -168,11 +262,23 @@ async fn the_api_lets_only_those_in_who_have_the_token() {
         let (client, body) = (node.client.clone(), body.to_vec());
         async move { client.call_json(command, body).await }
     };
-    refused(raw("nonsense", b"{}").await, ErrorCode::NotFound, &["getinfo"]);
+    refused(
+        raw("nonsense", b"{}").await,
+        ErrorCode::NotFound,
+        &["getinfo"],
+    );
     refused(raw("pay", b"{").await, ErrorCode::Invalid, &["pay"]);
     refused(raw("pay", b"{}").await, ErrorCode::Invalid, &["bolt11"]);
-    refused(raw("getinfo", b"{\"x\":1}").await, ErrorCode::Invalid, &["x"]);
-    refused(raw("pay", &vec![b' '; 100_000]).await, ErrorCode::TooLarge, &["65536"]);
+    refused(
+        raw("getinfo", b"{\"x\":1}").await,
+        ErrorCode::Invalid,
+        &["x"],
+    );
+    refused(
+        raw("pay", &vec![b' '; 100_000]).await,
+        ErrorCode::TooLarge,
+        &["65536"],
+    );
     assert!(raw("getinfo", b"").await.is_ok());
     node.stop().await;
 }
@@ -182,7 +288,10 @@ async fn a_daemon_that_can_not_run_says_why() {
     let dir = tempfile::tempdir().expect("a folder");
     let chain = Devchain::start();
     let start = |config| async move {
-        let error = Node::start(config).await.map(|_| ()).expect_err("it must not start");
+        let error = Node::start(config)
+            .await
+            .map(|_| ())
+            .expect_err("it must not start");
         (error.to_string(), error)
     };
 
@@ -202,11 +311,17 @@ async fn a_daemon_that_can_not_run_says_why() {
     let mut config = chain.config(&second);
     config.api = first.daemon.api_address();
     let (text, _) = start(config).await;
-    assert!(text.contains("another program listens") && text.contains("`api`"), "{text}");
+    assert!(
+        text.contains("another program listens") && text.contains("`api`"),
+        "{text}"
+    );
     let mut config = chain.config(&second);
     config.listen = first.daemon.listen_address();
     let (text, _) = start(config).await;
-    assert!(text.contains("another program listens") && text.contains("`listen`"), "{text}");
+    assert!(
+        text.contains("another program listens") && text.contains("`listen`"),
+        "{text}"
+    );
 
     // Bitcoin Core that is not there, or refuses, at the first start.
     let mut config = chain.config(&second);
@@ -225,9 +340,16 @@ async fn a_daemon_that_can_not_run_says_why() {
     let mut config = chain.config(&second);
     config.node = fulmen_node::NodeConfig::new(bitcoin::Network::Signet);
     let (text, _) = start(config).await;
-    assert!(text.contains("signet") && text.contains("regtest"), "{text}");
+    assert!(
+        text.contains("signet") && text.contains("regtest"),
+        "{text}"
+    );
     // A start that failed leaves nothing behind that the next one trips over.
-    Node::start(chain.config(&second)).await.expect("all is well now").stop().await;
+    Node::start(chain.config(&second))
+        .await
+        .expect("all is well now")
+        .stop()
+        .await;
 
     // The store of another seed.
     let config = first.stop().await;
@@ -252,12 +374,19 @@ async fn a_daemon_that_can_not_run_says_why() {
     newer[60..64].copy_from_slice(&99u32.to_be_bytes()); // SQLite's user_version.
     std::fs::write(&store, newer).expect("ours");
     let (text, _) = start(config.clone()).await;
-    assert!(text.contains("format 99") && text.contains("newer"), "{text}");
+    assert!(
+        text.contains("format 99") && text.contains("newer"),
+        "{text}"
+    );
     std::fs::write(&store, b"this is no database, whatever its name says").expect("ours");
     let (text, _) = start(config.clone()).await;
     assert!(text.contains("damaged"), "{text}");
     std::fs::write(&store, whole).expect("ours");
-    Node::start(config).await.expect("all is well again").stop().await;
+    Node::start(config)
+        .await
+        .expect("all is well again")
+        .stop()
+        .await;
 }
 
 /// Passes connections on to Bitcoin Core, until it is dropped.
@@ -312,14 +441,29 @@ async fn the_chain_may_go_away_and_come_back() {
         matches!(node.info().await.chain, ChainState::Down { .. })
     })
     .await;
-    let ChainState::Down { error, .. } = node.info().await.chain else { panic!("it was down") };
+    let ChainState::Down { error, .. } = node.info().await.chain else {
+        panic!("it was down")
+    };
     assert!(error.contains("bitcoind"), "{error}");
     // What needs no chain goes on.
-    node.client.call(&Invoice::of_msat(1_000, "meanwhile")).await.expect("made");
-    let address_of_wallet = node.client.call(&NewAddress {}).await.expect("made").address;
+    node.client
+        .call(&Invoice::of_msat(1_000, "meanwhile"))
+        .await
+        .expect("made");
+    let address_of_wallet = node
+        .client
+        .call(&NewAddress {})
+        .await
+        .expect("made")
+        .address;
     // It starts without the chain too, once it has seen it.
-    let node = Node::start(node.stop().await).await.expect("it knows its last block");
-    assert!(matches!(node.info().await.chain, ChainState::Starting | ChainState::Down { .. }));
+    let node = Node::start(node.stop().await)
+        .await
+        .expect("it knows its last block");
+    assert!(matches!(
+        node.info().await.chain,
+        ChainState::Starting | ChainState::Down { .. }
+    ));
 
     // Meanwhile the world goes on; what happened is seen when the chain is back.
     chain.pay(&address_of_wallet, 123_456);
@@ -351,7 +495,10 @@ async fn a_full_store_loses_nothing() {
     config.listen = bob.stop().await.listen;
 
     // Only a few pages more than there are.
-    let pages = std::fs::metadata(data_dir.join("node.sqlite")).expect("it is there").len() / 4_096;
+    let pages = std::fs::metadata(data_dir.join("node.sqlite"))
+        .expect("it is there")
+        .len()
+        / 4_096;
     config.store_max_pages = Some(u32::try_from(pages).expect("small") + 12);
     let bob = Node::start(config.clone()).await.expect("it fits");
     let mut made = 0;
@@ -368,20 +515,41 @@ async fn a_full_store_loses_nothing() {
     .expect("the store is full at some time");
     assert_eq!(refusal.code(), Some(ErrorCode::Unavailable), "{refusal}");
     assert!(refusal.to_string().contains("full"), "{refusal}");
-    until("it says that it is in trouble", || async { bob.info().await.trouble.is_some() }).await;
+    until("it says that it is in trouble", || async {
+        bob.info().await.trouble.is_some()
+    })
+    .await;
     bob.stop().await;
 
     // With room again it goes on where it was: all that was said to be done is there.
     config.store_max_pages = None;
     let bob = Node::start(config).await.expect("nothing is damaged");
-    until("the channel is used again", || async { bob.channels().await.iter().all(|c| c.usable) })
-        .await;
+    until("the channel is used again", || async {
+        bob.channels().await.iter().all(|c| c.usable)
+    })
+    .await;
     assert_eq!(bob.balance().await.channels_msat, before);
-    let invoices = bob.client.call(&fulmen_api::ListInvoices::default()).await.expect("a list");
+    let invoices = bob
+        .client
+        .call(&fulmen_api::ListInvoices::default())
+        .await
+        .expect("a list");
     // The last one was refused half-way: its record may have found room, its answer not.
-    assert!((made..=made + 1).contains(&invoices.invoices.len()), "{made}");
-    let invoice = bob.client.call(&Invoice::of_msat(2_000, "after")).await.expect("made").bolt11;
-    let paid = alice.client.call(&Pay::new(invoice)).await.expect("answered");
+    assert!(
+        (made..=made + 1).contains(&invoices.invoices.len()),
+        "{made}"
+    );
+    let invoice = bob
+        .client
+        .call(&Invoice::of_msat(2_000, "after"))
+        .await
+        .expect("made")
+        .bolt11;
+    let paid = alice
+        .client
+        .call(&Pay::new(invoice))
+        .await
+        .expect("answered");
     assert_eq!(paid.state, PaymentState::Succeeded);
     alice.stop().await;
     bob.stop().await;

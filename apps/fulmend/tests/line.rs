@@ -24,7 +24,10 @@ async fn many_payments_at_once_survive_a_restart_on_their_way() {
     }
     let first = open_channel(&chain, &alice, &bob, 5_000_000).await;
     open_channel(&chain, &bob, &carol, 5_000_000).await;
-    until("alice knows both channels", || async { alice.info().await.graph_channels == 2 }).await;
+    until("alice knows both channels", || async {
+        alice.info().await.graph_channels == 2
+    })
+    .await;
 
     let mut invoices = Vec::new();
     for number in 0..PAYMENTS {
@@ -37,15 +40,27 @@ async fn many_payments_at_once_survive_a_restart_on_their_way() {
         let client = alice.client.clone();
         paying.spawn(async move {
             // It may take long on a busy machine, a restart included.
-            client.call(&Pay { timeout_secs: Some(300), ..Pay::new(invoice) }).await
+            client
+                .call(&Pay {
+                    timeout_secs: Some(300),
+                    ..Pay::new(invoice)
+                })
+                .await
         });
     }
-    until("some have arrived", || async { carol.info().await.last_event > 12 }).await;
+    until("some have arrived", || async {
+        carol.info().await.last_event > 12
+    })
+    .await;
     let bob = Node::start(bob.stop().await).await.expect("again");
     while let Some(paid) = paying.join_next().await {
         let paid = paid.expect("no panic").expect("answered");
         assert_eq!(paid.state, PaymentState::Succeeded, "{paid:?}");
-        assert_eq!(paid.fee_msat, Some(1_000 + AMOUNT_MSAT / 10_000), "bob's fee");
+        assert_eq!(
+            paid.fee_msat,
+            Some(1_000 + AMOUNT_MSAT / 10_000),
+            "bob's fee"
+        );
     }
     eprintln!("{PAYMENTS} payments in {:?}", started.elapsed());
 
@@ -59,21 +74,40 @@ async fn many_payments_at_once_survive_a_restart_on_their_way() {
         channels.iter().all(|c| c.htlcs_in + c.htlcs_out == 0)
     })
     .await;
-    assert_eq!(alice.balance().await.channels_msat, 5_000_000_000 - sent - fees);
+    assert_eq!(
+        alice.balance().await.channels_msat,
+        5_000_000_000 - sent - fees
+    );
     assert_eq!(bob.balance().await.channels_msat, 5_000_000_000 + fees);
     assert_eq!(carol.balance().await.channels_msat, sent);
-    let listed = alice.client.call(&ListPayments::default()).await.expect("a list").payments;
+    let listed = alice
+        .client
+        .call(&ListPayments::default())
+        .await
+        .expect("a list")
+        .payments;
     assert_eq!(listed.len(), PAYMENTS);
     assert!(listed.iter().all(|p| p.state == PaymentState::Succeeded));
-    let paid_twice = alice.client.call(&Pay::new(&invoices[0])).await.expect("known");
+    let paid_twice = alice
+        .client
+        .call(&Pay::new(&invoices[0]))
+        .await
+        .expect("known");
     assert_eq!(paid_twice.state, PaymentState::Succeeded);
-    assert_eq!(alice.balance().await.channels_msat, 5_000_000_000 - sent - fees);
+    assert_eq!(
+        alice.balance().await.channels_msat,
+        5_000_000_000 - sent - fees
+    );
 
     // Bob is gone: alice closes alone and gets all of hers back.
     bob.stop().await;
     let before = alice.balance().await;
-    let close =
-        CloseChannel { channel: first.clone(), force: true, address: None, feerate_sat_per_vb: None };
+    let close = CloseChannel {
+        channel: first.clone(),
+        force: true,
+        address: None,
+        feerate_sat_per_vb: None,
+    };
     alice.client.call(&close).await.expect("begun");
     until("the commitment is in the mempool", || async {
         chain.server.with_chain(|chain| !chain.mempool().is_empty())
@@ -107,7 +141,11 @@ async fn many_payments_at_once_survive_a_restart_on_their_way() {
     while let Some(event) = stream.next().await {
         kinds.push(event.expect("an event").kind);
     }
-    assert!(kinds.iter().any(|k| matches!(k, EventKind::ChannelClosing { forced: true, .. })));
+    assert!(
+        kinds
+            .iter()
+            .any(|k| matches!(k, EventKind::ChannelClosing { forced: true, .. }))
+    );
     assert!(kinds.iter().any(|k| matches!(k, EventKind::Swept { .. })));
     alice.stop().await;
     carol.stop().await;

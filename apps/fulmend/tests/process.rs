@@ -14,7 +14,14 @@ use fulmen_api::{Client, GetInfo, Invoice, ListInvoices, NewAddress, Stop};
 fn fulmend(chain: &Devchain, data_dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fulmend"));
     command
-        .args(["--listen", "127.0.0.1:0", "--api", "127.0.0.1:0", "--chain-poll-millis", "50"])
+        .args([
+            "--listen",
+            "127.0.0.1:0",
+            "--api",
+            "127.0.0.1:0",
+            "--chain-poll-millis",
+            "50",
+        ])
         .arg("--data-dir")
         .arg(data_dir)
         .arg("--bitcoind")
@@ -38,15 +45,29 @@ impl Drop for Process {
 async fn started(chain: &Devchain, data_dir: &Path) -> (Process, Client) {
     // A file that a killed daemon left behind is not this one's.
     let _ = std::fs::remove_file(data_dir.join(fulmen_api::ADDRESS_FILE));
-    let process = Process(fulmend(chain, data_dir).stderr(Stdio::null()).spawn().expect("a binary"));
-    until("it listens", || async { Client::from_data_dir(data_dir).is_ok() }).await;
+    let process = Process(
+        fulmend(chain, data_dir)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a binary"),
+    );
+    until("it listens", || async {
+        Client::from_data_dir(data_dir).is_ok()
+    })
+    .await;
     let client = Client::from_data_dir(data_dir).expect("just there");
-    until("it answers", || async { client.call(&GetInfo {}).await.is_ok() }).await;
+    until("it answers", || async {
+        client.call(&GetInfo {}).await.is_ok()
+    })
+    .await;
     (process, client)
 }
 
 fn signal(process: &Process, name: &str) {
-    let sent = Command::new("kill").arg(name).arg(process.0.id().to_string()).status();
+    let sent = Command::new("kill")
+        .arg(name)
+        .arg(process.0.id().to_string())
+        .status();
     assert!(sent.expect("a shell tool").success());
 }
 
@@ -76,16 +97,37 @@ async fn it_stops_when_told_to_and_survives_a_kill() {
     // A kill: what was answered is there afterwards.
     let (mut process, client) = started(&chain, &data_dir).await;
     let id = client.call(&GetInfo {}).await.expect("it answers").node_id;
-    let address = client.call(&NewAddress {}).await.expect("an address").address;
-    let invoice = client.call(&Invoice::of_msat(5_000, "kept")).await.expect("made");
+    let address = client
+        .call(&NewAddress {})
+        .await
+        .expect("an address")
+        .address;
+    let invoice = client
+        .call(&Invoice::of_msat(5_000, "kept"))
+        .await
+        .expect("made");
     signal(&process, "-KILL");
     assert_eq!(exit(&mut process), None);
     let (mut process, client) = started(&chain, &data_dir).await;
-    assert_eq!(client.call(&GetInfo {}).await.expect("it answers").node_id, id);
-    let listed = client.call(&ListInvoices::default()).await.expect("a list").invoices;
+    assert_eq!(
+        client.call(&GetInfo {}).await.expect("it answers").node_id,
+        id
+    );
+    let listed = client
+        .call(&ListInvoices::default())
+        .await
+        .expect("a list")
+        .invoices;
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].bolt11, invoice.bolt11);
-    assert_ne!(client.call(&NewAddress {}).await.expect("an address").address, address);
+    assert_ne!(
+        client
+            .call(&NewAddress {})
+            .await
+            .expect("an address")
+            .address,
+        address
+    );
 
     // Asked to stop in each way that there is.
     signal(&process, "-TERM");
@@ -95,7 +137,10 @@ async fn it_stops_when_told_to_and_survives_a_kill() {
     signal(&process, "-INT");
     assert_eq!(exit(&mut process), Some(0));
     let (mut process, client) = started(&chain, &data_dir).await;
-    client.call(&Stop {}).await.expect("it answers before it stops");
+    client
+        .call(&Stop {})
+        .await
+        .expect("it answers before it stops");
     assert_eq!(exit(&mut process), Some(0));
 }
 
@@ -117,7 +162,10 @@ async fn mistakes_end_with_a_clear_error() {
     assert!(text.contains("log_level"), "{text}");
     std::fs::write(data_dir.join("fulmend.toml"), "fee_ppm = 'much'").expect("ours");
     let text = run(&mut fulmend(&chain, &data_dir));
-    assert!(text.contains("fee_ppm") && text.contains("fulmend.toml"), "{text}");
+    assert!(
+        text.contains("fee_ppm") && text.contains("fulmend.toml"),
+        "{text}"
+    );
     std::fs::remove_file(data_dir.join("fulmend.toml")).expect("ours");
 
     let (_process, _client) = started(&chain, &data_dir).await;
@@ -125,9 +173,15 @@ async fn mistakes_end_with_a_clear_error() {
     assert!(text.contains("another daemon runs"), "{text}");
 
     // What can't be understood at all is another code, as of other programs.
-    let output = fulmend(&chain, &data_dir).arg("--nonsense").output().expect("a binary");
+    let output = fulmend(&chain, &data_dir)
+        .arg("--nonsense")
+        .output()
+        .expect("a binary");
     assert_eq!(output.status.code(), Some(2));
-    let help = fulmend(&chain, &data_dir).arg("--help").output().expect("a binary");
+    let help = fulmend(&chain, &data_dir)
+        .arg("--help")
+        .output()
+        .expect("a binary");
     assert_eq!(help.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&help.stdout).contains("Examples:"));
 }
@@ -138,11 +192,18 @@ async fn an_encrypted_seed_wants_its_passphrase() {
     let chain = Devchain::start();
     let data_dir = dir.path().join("node");
     let seed = fulmen_seed::Seed::generate().expect("randomness");
-    fulmen_seed::SeedFile::create(&data_dir, &seed, fulmen_seed::Birthday::Now, Some("open sesame"))
-        .expect("a new folder");
+    fulmen_seed::SeedFile::create(
+        &data_dir,
+        &seed,
+        fulmen_seed::Birthday::Now,
+        Some("open sesame"),
+    )
+    .expect("a new folder");
     let text = error_of(&fulmend(&chain, &data_dir).output().expect("a binary"));
     assert!(text.contains("FULMEN_PASSPHRASE"), "{text}");
-    let wrong = fulmend(&chain, &data_dir).env("FULMEN_PASSPHRASE", "open barley").output();
+    let wrong = fulmend(&chain, &data_dir)
+        .env("FULMEN_PASSPHRASE", "open barley")
+        .output();
     let text = error_of(&wrong.expect("a binary"));
     assert!(text.contains("passphrase is wrong"), "{text}");
     let child = fulmend(&chain, &data_dir)
@@ -150,7 +211,10 @@ async fn an_encrypted_seed_wants_its_passphrase() {
         .stderr(Stdio::null())
         .spawn();
     let mut process = Process(child.expect("a binary"));
-    until("it listens", || async { Client::from_data_dir(&data_dir).is_ok() }).await;
+    until("it listens", || async {
+        Client::from_data_dir(&data_dir).is_ok()
+    })
+    .await;
     signal(&process, "-TERM");
     assert_eq!(exit(&mut process), Some(0));
 }

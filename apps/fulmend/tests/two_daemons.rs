@@ -24,13 +24,33 @@ async fn open_pay_restart_pay_close() {
     pay(&bob, &alice, 100_000_000).await;
 
     // The same invoice again gives the payment that there is.
-    let invoice = bob.client.call(&Invoice::of_msat(5_000, "twice")).await.expect("made");
-    let first = alice.client.call(&Pay::new(&invoice.bolt11)).await.expect("paid");
-    let again = alice.client.call(&Pay::new(&invoice.bolt11)).await.expect("known");
+    let invoice = bob
+        .client
+        .call(&Invoice::of_msat(5_000, "twice"))
+        .await
+        .expect("made");
+    let first = alice
+        .client
+        .call(&Pay::new(&invoice.bolt11))
+        .await
+        .expect("paid");
+    let again = alice
+        .client
+        .call(&Pay::new(&invoice.bolt11))
+        .await
+        .expect("known");
     assert_eq!(first, again);
-    let listed = alice.client.call(&ListPayments::default()).await.expect("a list").payments;
+    let listed = alice
+        .client
+        .call(&ListPayments::default())
+        .await
+        .expect("a list")
+        .payments;
     assert_eq!(listed.len(), 2);
-    let one = ListInvoices { payment_hash: Some(invoice.payment_hash), limit: None };
+    let one = ListInvoices {
+        payment_hash: Some(invoice.payment_hash),
+        limit: None,
+    };
     let one = bob.client.call(&one).await.expect("a list").invoices;
     assert_eq!(one.len(), 1);
     assert_eq!(one[0].received_msat, Some(5_000));
@@ -42,7 +62,8 @@ async fn open_pay_restart_pay_close() {
     let bob = Node::start(bob_config).await.expect("again");
     let alice = Node::start(alice_config).await.expect("again");
     until("they are connected again", || async {
-        alice.channels().await.iter().all(|c| c.usable) && bob.channels().await.iter().all(|c| c.usable)
+        alice.channels().await.iter().all(|c| c.usable)
+            && bob.channels().await.iter().all(|c| c.usable)
     })
     .await;
     assert_eq!(alice.balance().await.channels_msat, before.channels_msat);
@@ -51,8 +72,14 @@ async fn open_pay_restart_pay_close() {
     // Events are numbered without gaps and can be read from anywhere.
     let events = all_events(&alice, 1).await;
     assert!(events.iter().map(|e| e.number).eq(1..=events.len() as u64));
-    assert!(events.iter().any(|e| matches!(e.kind, EventKind::ChannelReady { .. })));
-    let sent = events.iter().filter(|e| matches!(e.kind, EventKind::PaymentSucceeded { .. }));
+    assert!(
+        events
+            .iter()
+            .any(|e| matches!(e.kind, EventKind::ChannelReady { .. }))
+    );
+    let sent = events
+        .iter()
+        .filter(|e| matches!(e.kind, EventKind::PaymentSucceeded { .. }));
     assert_eq!(sent.count(), 3);
     assert_eq!(all_events(&alice, 3).await, events[2..]);
 
@@ -82,15 +109,32 @@ async fn open_pay_restart_pay_close() {
     // What is missing went to miners: the fees of funding and closing transaction.
     assert!((10_990_000..11_000_000).contains(&total), "{total}");
 
-    let gone = alice.client.call(&CloseChannel { channel: "0".repeat(64), ..close }).await;
-    assert_eq!(gone.expect_err("no such channel").code(), Some(ErrorCode::UnknownChannel));
+    let gone = alice
+        .client
+        .call(&CloseChannel {
+            channel: "0".repeat(64),
+            ..close
+        })
+        .await;
+    assert_eq!(
+        gone.expect_err("no such channel").code(),
+        Some(ErrorCode::UnknownChannel)
+    );
     alice.stop().await;
     bob.stop().await;
 }
 
 async fn pay(from: &Node, to: &Node, amount_msat: u64) -> fulmen_api::PaymentInfo {
-    let invoice = to.client.call(&Invoice::of_msat(amount_msat, "a test")).await.expect("made");
-    let payment = from.client.call(&Pay::new(invoice.bolt11)).await.expect("answered");
+    let invoice = to
+        .client
+        .call(&Invoice::of_msat(amount_msat, "a test"))
+        .await
+        .expect("made");
+    let payment = from
+        .client
+        .call(&Pay::new(invoice.bolt11))
+        .await
+        .expect("answered");
     assert_eq!(payment.state, PaymentState::Succeeded, "{payment:?}");
     assert_eq!(payment.payment_hash, invoice.payment_hash);
     payment

@@ -34,7 +34,14 @@ pub enum Birthday {
 
 enum Content {
     Words(String),
-    Encrypted { log_n: u8, r: u32, p: u32, salt: [u8; 16], nonce: [u8; 12], sealed: Vec<u8> },
+    Encrypted {
+        log_n: u8,
+        r: u32,
+        p: u32,
+        salt: [u8; 16],
+        nonce: [u8; 12],
+        sealed: Vec<u8>,
+    },
 }
 
 /// The seed file of a data directory, read but not unlocked.
@@ -46,7 +53,9 @@ pub struct SeedFile {
 
 impl std::fmt::Debug for SeedFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SeedFile").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("SeedFile")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -63,7 +72,11 @@ impl SeedFile {
             None => Content::Words(seed.words()),
             Some(passphrase) => seal(seed, passphrase)?,
         };
-        let file = Self { path, birthday, content };
+        let file = Self {
+            path,
+            birthday,
+            content,
+        };
         make_private_dir(data_dir).map_err(|error| SeedError::Io {
             path: data_dir.to_path_buf(),
             error,
@@ -71,14 +84,20 @@ impl SeedFile {
         match write_new(&file.path, file.to_text().as_bytes()) {
             Ok(()) => Ok(file),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(SeedError::Exists(file.path)),
-            Err(error) => Err(SeedError::Io { path: file.path, error }),
+            Err(error) => Err(SeedError::Io {
+                path: file.path,
+                error,
+            }),
         }
     }
 
     /// Reads the seed file of a data directory.
     pub fn open(data_dir: &Path) -> Result<Self, SeedError> {
         let path = data_dir.join(SEED_FILE);
-        let io = |error| SeedError::Io { path: path.clone(), error };
+        let io = |error| SeedError::Io {
+            path: path.clone(),
+            error,
+        };
         let metadata = match fs::metadata(&path) {
             Ok(metadata) => metadata,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(SeedError::Missing(path)),
@@ -116,7 +135,14 @@ impl SeedFile {
             Content::Words(words) => {
                 Seed::from_words(words).map_err(|_| SeedError::Corrupt(self.path.clone()))
             }
-            Content::Encrypted { log_n, r, p, salt, nonce, sealed } => {
+            Content::Encrypted {
+                log_n,
+                r,
+                p,
+                salt,
+                nonce,
+                sealed,
+            } => {
                 let passphrase = passphrase.ok_or(SeedError::PassphraseNeeded)?;
                 let key = stretch(passphrase, salt, *log_n, *r, *p)
                     .ok_or_else(|| SeedError::Corrupt(self.path.clone()))?;
@@ -140,7 +166,14 @@ impl SeedFile {
         };
         let content = match &self.content {
             Content::Words(words) => format!("words {words}"),
-            Content::Encrypted { log_n, r, p, salt, nonce, sealed } => format!(
+            Content::Encrypted {
+                log_n,
+                r,
+                p,
+                salt,
+                nonce,
+                sealed,
+            } => format!(
                 "scrypt-chacha20poly1305 {log_n} {r} {p} {} {} {}",
                 salt.as_hex(),
                 nonce.as_hex(),
@@ -175,15 +208,23 @@ impl SeedFile {
         if lines.next().is_some() {
             return Err(corrupt());
         }
-        Ok(Self { path, birthday, content })
+        Ok(Self {
+            path,
+            birthday,
+            content,
+        })
     }
 }
 
 fn parse_sealed(fields: &str) -> Option<Content> {
     let fields: Vec<&str> = fields.split(' ').collect();
-    let [log_n, r, p, salt, nonce, sealed] = fields.as_slice() else { return None };
+    let [log_n, r, p, salt, nonce, sealed] = fields.as_slice() else {
+        return None;
+    };
     let log_n = log_n.parse().ok().filter(|n| (1..=MAX_LOG_N).contains(n))?;
-    let sealed = Vec::from_hex(sealed).ok().filter(|sealed| sealed.len() == 48)?;
+    let sealed = Vec::from_hex(sealed)
+        .ok()
+        .filter(|sealed| sealed.len() == 48)?;
     Some(Content::Encrypted {
         log_n,
         r: r.parse().ok().filter(|r| (1..=32).contains(r))?,
@@ -206,7 +247,14 @@ fn seal(seed: &Seed, passphrase: &str) -> Result<Content, SeedError> {
     let tag = ChaCha20Poly1305::new(Key::new(key), Nonce::new(nonce))
         .encrypt(&mut sealed, Some(MAGIC.as_bytes()));
     sealed.extend_from_slice(&tag);
-    Ok(Content::Encrypted { log_n: SCRYPT_LOG_N, r: SCRYPT_R, p: SCRYPT_P, salt, nonce, sealed })
+    Ok(Content::Encrypted {
+        log_n: SCRYPT_LOG_N,
+        r: SCRYPT_R,
+        p: SCRYPT_P,
+        salt,
+        nonce,
+        sealed,
+    })
 }
 
 fn stretch(passphrase: &str, salt: &[u8], log_n: u8, r: u32, p: u32) -> Option<[u8; 32]> {

@@ -60,7 +60,9 @@ impl Seed {
         }
         for (index, word) in words.iter().enumerate() {
             if Language::English.find_word(word).is_none() {
-                return Err(SeedError::UnknownWord { position: index + 1 });
+                return Err(SeedError::UnknownWord {
+                    position: index + 1,
+                });
             }
         }
         Mnemonic::parse_in_normalized(Language::English, &words.join(" "))

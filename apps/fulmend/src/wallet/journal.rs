@@ -23,7 +23,11 @@ pub(super) struct Journal {
 
 impl Journal {
     pub(super) const fn open(edge: EdgeStore) -> Self {
-        Self { edge, next: 1, records: 0 }
+        Self {
+            edge,
+            next: 1,
+            records: 0,
+        }
     }
 
     /// All changes together; `None` when there are none.
@@ -94,8 +98,12 @@ impl Journal {
 
 /// Drops the blocks that nothing refers to, so that the record does not grow with the chain.
 fn forget_blocks(changes: &mut ChangeSet) {
-    let anchors: BTreeSet<u32> =
-        changes.tx_graph.anchors.iter().map(|(anchor, _)| anchor.block_id.height).collect();
+    let anchors: BTreeSet<u32> = changes
+        .tx_graph
+        .anchors
+        .iter()
+        .map(|(anchor, _)| anchor.block_id.height)
+        .collect();
     let blocks = &mut changes.local_chain.blocks;
     blocks.retain(|_, hash| hash.is_some());
     let recent = blocks.keys().rev().nth(KEPT_BLOCKS).copied().unwrap_or(0);

@@ -42,8 +42,9 @@ impl Leases {
         let mut by_purpose = BTreeMap::new();
         for (key, value) in edge.load_prefix(PREFIX)? {
             let lease = match value.split_first() {
-                Some((&VERSION, json)) => serde_json::from_slice(json)
-                    .map_err(|e| WalletFault::Corrupt(e.to_string()))?,
+                Some((&VERSION, json)) => {
+                    serde_json::from_slice(json).map_err(|e| WalletFault::Corrupt(e.to_string()))?
+                }
                 _ => return Err(WalletFault::Corrupt("a lease of a newer version".into())),
             };
             by_purpose.insert(key.split_at(PREFIX.len()).1.to_vec(), lease);
@@ -57,17 +58,24 @@ impl Leases {
 
     /// What coins are put aside for, fundings excepted.
     pub(super) fn claims(&self) -> impl Iterator<Item = &Vec<u8>> {
-        self.by_purpose.iter().filter(|(_, lease)| lease.funding.is_none()).map(|(key, _)| key)
+        self.by_purpose
+            .iter()
+            .filter(|(_, lease)| lease.funding.is_none())
+            .map(|(key, _)| key)
     }
 
     /// The fundings.
     pub(super) fn fundings(&self) -> impl Iterator<Item = (&Vec<u8>, &Funding)> {
-        self.by_purpose.iter().filter_map(|(key, lease)| Some((key, lease.funding.as_ref()?)))
+        self.by_purpose
+            .iter()
+            .filter_map(|(key, lease)| Some((key, lease.funding.as_ref()?)))
     }
 
     /// Whether a coin is put aside, for whatever.
     pub(super) fn holds(&self, coin: &OutPoint) -> bool {
-        self.by_purpose.values().any(|lease| lease.coins.contains(coin))
+        self.by_purpose
+            .values()
+            .any(|lease| lease.coins.contains(coin))
     }
 
     /// Writes a lease to a batch. Take it over with [`Leases::set`] once that is durable.

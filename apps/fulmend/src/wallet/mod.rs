@@ -17,7 +17,7 @@ use bdk_wallet::{
     signer::SignersContainer,
     template::Bip86,
 };
-use bitcoin::{Address, Amount, NetworkKind, Network, ScriptBuf, bip32::Xpriv};
+use bitcoin::{Address, Amount, Network, NetworkKind, ScriptBuf, bip32::Xpriv};
 use fulmen_block_sync::{BlockRef, MAX_ANCESTORS};
 use fulmen_types::record::WriteBatch;
 
@@ -68,8 +68,10 @@ impl OnchainWallet {
     ) -> Result<Self, WalletFault> {
         let other = |e: String| WalletFault::OtherWallet(e);
         let mut journal = Journal::open(edge.clone());
-        let (external, internal) =
-            (Bip86(*master, KeychainKind::External), Bip86(*master, KeychainKind::Internal));
+        let (external, internal) = (
+            Bip86(*master, KeychainKind::External),
+            Bip86(*master, KeychainKind::Internal),
+        );
         let stored = journal.load()?;
         let wallet = match stored {
             Some(changes) => Wallet::load()
@@ -90,12 +92,26 @@ impl OnchainWallet {
             let (_, keys) = Bip86(*master, keychain)
                 .into_wallet_descriptor(wallet.secp_ctx(), NetworkKind::from(network))
                 .map_err(|e| other(e.to_string()))?;
-            Ok(SignersContainer::build(keys, wallet.public_descriptor(keychain), wallet.secp_ctx()))
+            Ok(SignersContainer::build(
+                keys,
+                wallet.public_descriptor(keychain),
+                wallet.secp_ctx(),
+            ))
         };
-        let signers = [signer(KeychainKind::External)?, signer(KeychainKind::Internal)?];
-        let mut inner = Inner { wallet, signers, leases: Leases::load(edge)?, journal };
+        let signers = [
+            signer(KeychainKind::External)?,
+            signer(KeychainKind::Internal)?,
+        ];
+        let mut inner = Inner {
+            wallet,
+            signers,
+            leases: Leases::load(edge)?,
+            journal,
+        };
         inner.persist(WriteBatch::new())?;
-        Ok(Self { inner: Arc::new(Mutex::new(inner)) })
+        Ok(Self {
+            inner: Arc::new(Mutex::new(inner)),
+        })
     }
 
     /// Whether the wallet has not been told yet from which block on to look.
@@ -109,11 +125,17 @@ impl OnchainWallet {
         if block.height == 0 {
             return Ok(());
         }
-        let id = BlockId { height: block.height, hash: block.hash };
+        let id = BlockId {
+            height: block.height,
+            hash: block.hash,
+        };
         let chain = inner.wallet.latest_checkpoint().insert(id);
         inner
             .wallet
-            .apply_update(Update { chain: Some(chain), ..Update::default() })
+            .apply_update(Update {
+                chain: Some(chain),
+                ..Update::default()
+            })
             .map_err(|e| WalletFault::Refused(e.to_string()))?;
         inner.persist(WriteBatch::new())
     }
@@ -126,8 +148,13 @@ impl OnchainWallet {
             .latest_checkpoint()
             .iter()
             .take(MAX_ANCESTORS + 1)
-            .map(|at: CheckPoint| BlockRef { hash: at.hash(), height: at.height() });
-        let tip = blocks.next().expect("a wallet knows the genesis block at least");
+            .map(|at: CheckPoint| BlockRef {
+                hash: at.hash(),
+                height: at.height(),
+            });
+        let tip = blocks
+            .next()
+            .expect("a wallet knows the genesis block at least");
         // Only an unbroken row of ancestors is one that a reorg can be followed back over.
         let mut expected = tip.height;
         let ancestors = blocks
@@ -142,7 +169,10 @@ impl OnchainWallet {
     /// A fresh address for deposits, durably revealed.
     pub(crate) fn new_address(&self) -> Result<Address, WalletFault> {
         let mut inner = self.lock();
-        let address = inner.wallet.reveal_next_address(KeychainKind::External).address;
+        let address = inner
+            .wallet
+            .reveal_next_address(KeychainKind::External)
+            .address;
         inner.persist(WriteBatch::new())?;
         Ok(address)
     }

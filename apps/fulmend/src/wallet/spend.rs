@@ -50,16 +50,29 @@ impl OnchainWallet {
         reserve: Amount,
     ) -> Result<Transaction, WalletFault> {
         let mut inner = self.lock();
-        if let Some(funding) = inner.leases.get(purpose).and_then(|lease| lease.funding.as_ref()) {
+        if let Some(funding) = inner
+            .leases
+            .get(purpose)
+            .and_then(|lease| lease.funding.as_ref())
+        {
             if funding.script_pubkey == script_pubkey && funding.value_sat == value.to_sat() {
                 return Ok(funding.transaction.clone());
             }
-            return Err(WalletFault::Refused("this purpose has another funding already".into()));
+            return Err(WalletFault::Refused(
+                "this purpose has another funding already".into(),
+            ));
         }
-        let (transaction, _) =
-            inner.build(Payout::Exactly(script_pubkey.clone(), value), feerate, reserve)?;
+        let (transaction, _) = inner.build(
+            Payout::Exactly(script_pubkey.clone(), value),
+            feerate,
+            reserve,
+        )?;
         let lease = Lease {
-            coins: transaction.input.iter().map(|i| i.previous_output).collect(),
+            coins: transaction
+                .input
+                .iter()
+                .map(|i| i.previous_output)
+                .collect(),
             funding: Some(Funding {
                 script_pubkey,
                 value_sat: value.to_sat(),
@@ -94,7 +107,9 @@ impl OnchainWallet {
             .partition(|coin| held.contains(&coin.outpoint));
         let mut missing = value;
         for coin in &chosen {
-            missing = missing.checked_sub(worth(coin).unwrap_or(Amount::ZERO)).unwrap_or(Amount::ZERO);
+            missing = missing
+                .checked_sub(worth(coin).unwrap_or(Amount::ZERO))
+                .unwrap_or(Amount::ZERO);
         }
         free.retain(|coin| worth(coin).is_some_and(|worth| worth > Amount::ZERO));
         free.sort_by_key(|coin| coin.txout.value);
@@ -106,15 +121,22 @@ impl OnchainWallet {
                 .or_else(|| free.len().checked_sub(1));
             let Some(index) = index else { break };
             let coin = free.remove(index);
-            missing =
-                missing.checked_sub(worth(&coin).unwrap_or(Amount::ZERO)).unwrap_or(Amount::ZERO);
+            missing = missing
+                .checked_sub(worth(&coin).unwrap_or(Amount::ZERO))
+                .unwrap_or(Amount::ZERO);
             chosen.push(coin);
         }
         let coins: Vec<OutPoint> = chosen.iter().map(|coin| coin.outpoint).collect();
         if coins.iter().any(|coin| !held.contains(coin)) {
             // Those of before stay too, even if they are not confirmed just now.
             let all = held.iter().copied().chain(coins).collect::<BTreeSet<_>>();
-            inner.lease(purpose, Lease { coins: all.into_iter().collect(), funding: None })?;
+            inner.lease(
+                purpose,
+                Lease {
+                    coins: all.into_iter().collect(),
+                    funding: None,
+                },
+            )?;
         }
         Ok(chosen
             .into_iter()
@@ -146,14 +168,21 @@ impl OnchainWallet {
     ) -> Result<(), WalletFault> {
         let mut inner = self.lock();
         let mut batch = WriteBatch::new();
-        let over: Vec<Vec<u8>> =
-            inner.leases.claims().filter(|claim| !held.contains_key(*claim)).cloned().collect();
+        let over: Vec<Vec<u8>> = inner
+            .leases
+            .claims()
+            .filter(|claim| !held.contains_key(*claim))
+            .cloned()
+            .collect();
         for purpose in &over {
             Leases::write_end(purpose, &mut batch);
         }
         let mut new = Vec::new();
         for (purpose, coins) in held {
-            let lease = Lease { coins, funding: None };
+            let lease = Lease {
+                coins,
+                funding: None,
+            };
             if inner.leases.get(&purpose) != Some(&lease) {
                 Leases::write(&purpose, &lease, &mut batch)?;
                 new.push((purpose, lease));
@@ -233,9 +262,15 @@ impl OnchainWallet {
             .map(|output| output.value)
             .max()
             .unwrap_or(Amount::ZERO);
-        inner.wallet.apply_unconfirmed_txs([(transaction.clone(), now_secs)]);
+        inner
+            .wallet
+            .apply_unconfirmed_txs([(transaction.clone(), now_secs)]);
         inner.persist(WriteBatch::new())?;
-        Ok(Withdrawal { transaction, amount, fee })
+        Ok(Withdrawal {
+            transaction,
+            amount,
+            fee,
+        })
     }
 
     /// The network has taken these transactions: their change can be used.
@@ -271,7 +306,9 @@ impl OnchainWallet {
             })
             .filter(|(_, tx)| {
                 let index = inner.wallet.spk_index();
-                tx.input.iter().all(|input| index.txout(input.previous_output).is_some())
+                tx.input
+                    .iter()
+                    .all(|input| index.txout(input.previous_output).is_some())
             })
             .collect();
         found.sort_by_key(|(seen, _)| *seen);
@@ -307,13 +344,18 @@ impl Inner {
             }
         }
         let home = match payout {
-            Payout::AllBeyond(_) if reserve > Amount::ZERO => {
-                Some(self.wallet.next_unused_address(KeychainKind::Internal).script_pubkey())
-            }
+            Payout::AllBeyond(_) if reserve > Amount::ZERO => Some(
+                self.wallet
+                    .next_unused_address(KeychainKind::Internal)
+                    .script_pubkey(),
+            ),
             Payout::AllBeyond(_) | Payout::Exactly(..) => None,
         };
         // As few coins as possible: the others stay free for the fees of claims.
-        let mut builder = self.wallet.build_tx().coin_selection(LargestFirstCoinSelection);
+        let mut builder = self
+            .wallet
+            .build_tx()
+            .coin_selection(LargestFirstCoinSelection);
         builder
             .fee_rate(FeeRate::from_sat_per_kwu(feerate.to_sat_per_kw().into()))
             .unspendable(unspendable)
@@ -331,8 +373,12 @@ impl Inner {
                 None
             }
         };
-        let psbt = builder.finish().map_err(|e| refusal(e, reserve, available))?;
-        let fee = psbt.fee().map_err(|e| WalletFault::Refused(e.to_string()))?;
+        let psbt = builder
+            .finish()
+            .map_err(|e| refusal(e, reserve, available))?;
+        let fee = psbt
+            .fee()
+            .map_err(|e| WalletFault::Refused(e.to_string()))?;
         if let Some(value) = exactly {
             let needed = value + fee + reserve;
             if needed > available {
@@ -340,8 +386,11 @@ impl Inner {
                 return Err(WalletFault::InsufficientFunds { needed, available });
             }
         }
-        let spent: Vec<TxOut> =
-            psbt.inputs.iter().filter_map(|input| input.witness_utxo.clone()).collect();
+        let spent: Vec<TxOut> = psbt
+            .inputs
+            .iter()
+            .filter_map(|input| input.witness_utxo.clone())
+            .collect();
         let signed = self.sign(psbt.unsigned_tx, &spent)?;
         Ok((signed, fee))
     }
@@ -363,32 +412,43 @@ impl Inner {
         spent: &[TxOut],
     ) -> Result<Transaction, WalletFault> {
         if spent.len() != transaction.input.len() {
-            return Err(WalletFault::Refused("not every spent output is given".into()));
+            return Err(WalletFault::Refused(
+                "not every spent output is given".into(),
+            ));
         }
         let mut unsigned = transaction.clone();
         for input in &mut unsigned.input {
             input.witness = Witness::new();
             input.script_sig = ScriptBuf::new();
         }
-        let mut psbt = Psbt::from_unsigned_tx(unsigned)
-            .map_err(|e| WalletFault::Refused(e.to_string()))?;
+        let mut psbt =
+            Psbt::from_unsigned_tx(unsigned).map_err(|e| WalletFault::Refused(e.to_string()))?;
         for (input, output) in psbt.inputs.iter_mut().zip(spent) {
             input.witness_utxo = Some(output.clone());
         }
         // A taproot signature commits to every output that is spent: none needs its whole transaction.
-        let options = SignOptions { trust_witness_utxo: true, ..SignOptions::default() };
+        let options = SignOptions {
+            trust_witness_utxo: true,
+            ..SignOptions::default()
+        };
         let [external, internal] = &self.signers;
         self.wallet
             .sign_with_signers(&mut psbt, &[external, internal], options)
             .map_err(|e| WalletFault::Refused(format!("the wallet can't sign: {e}")))?;
-        for ((signed, output), input) in
-            psbt.inputs.into_iter().zip(spent).zip(&mut transaction.input)
+        for ((signed, output), input) in psbt
+            .inputs
+            .into_iter()
+            .zip(spent)
+            .zip(&mut transaction.input)
         {
             if !self.wallet.is_mine(output.script_pubkey.clone()) {
                 continue;
             }
             input.witness = signed.final_script_witness.ok_or_else(|| {
-                WalletFault::Refused(format!("the wallet can't sign for {}", input.previous_output))
+                WalletFault::Refused(format!(
+                    "the wallet can't sign for {}",
+                    input.previous_output
+                ))
             })?;
         }
         Ok(transaction)
@@ -405,9 +465,10 @@ impl Inner {
 
 fn refusal(error: CreateTxError, reserve: Amount, available: Amount) -> WalletFault {
     match error {
-        CreateTxError::CoinSelection(e) => {
-            WalletFault::InsufficientFunds { needed: e.needed + reserve, available }
-        }
+        CreateTxError::CoinSelection(e) => WalletFault::InsufficientFunds {
+            needed: e.needed + reserve,
+            available,
+        },
         CreateTxError::OutputBelowDustLimit(_) => {
             WalletFault::Refused("the amount is too small to be sent on chain; send more".into())
         }

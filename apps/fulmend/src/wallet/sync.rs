@@ -95,7 +95,10 @@ impl OnchainWallet {
         if knows(height, block.block_hash()) {
             return Ok(true);
         }
-        if !height.checked_sub(1).is_some_and(|before| knows(before, block.header.prev_blockhash)) {
+        if !height
+            .checked_sub(1)
+            .is_some_and(|before| knows(before, block.header.prev_blockhash))
+        {
             return Ok(false);
         }
         apply(&mut inner.wallet, height, block)?;
@@ -114,8 +117,13 @@ impl OnchainWallet {
 }
 
 fn apply(wallet: &mut bdk_wallet::Wallet, height: u32, block: &Block) -> Result<(), WalletFault> {
-    let Some(before) = height.checked_sub(1) else { return Ok(()) };
-    let connected_to = BlockId { height: before, hash: block.header.prev_blockhash };
+    let Some(before) = height.checked_sub(1) else {
+        return Ok(());
+    };
+    let connected_to = BlockId {
+        height: before,
+        hash: block.header.prev_blockhash,
+    };
     wallet
         .apply_block_connected_to(block, height, connected_to)
         .map_err(|e| WalletFault::Refused(format!("block {height} does not connect: {e}")))

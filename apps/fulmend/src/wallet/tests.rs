@@ -38,10 +38,21 @@ impl World {
         let (edge, wallet) = open(&path, &seed).expect("a new one");
         assert!(wallet.is_new());
         wallet
-            .start_at(BlockRef { hash: chain.tip(), height: chain.height() })
+            .start_at(BlockRef {
+                hash: chain.tip(),
+                height: chain.height(),
+            })
             .expect("a block of the chain");
         assert!(!wallet.is_new());
-        Self { chain, faucet, seed, path, edge, wallet, _dir: dir }
+        Self {
+            chain,
+            faucet,
+            seed,
+            path,
+            edge,
+            wallet,
+            _dir: dir,
+        }
     }
 
     /// As after a kill: only what is on disk counts.
@@ -64,7 +75,9 @@ impl World {
     fn fund(&mut self, amounts_sat: &[u64]) {
         for amount in amounts_sat {
             let script = self.wallet.new_script().expect("room");
-            self.chain.fund_unconfirmed(&script, Amount::from_sat(*amount)).expect("coins");
+            self.chain
+                .fund_unconfirmed(&script, Amount::from_sat(*amount))
+                .expect("coins");
         }
         self.mine(1);
     }
@@ -93,14 +106,16 @@ fn addresses_are_never_shown_twice() {
     let mut shown = std::collections::BTreeSet::new();
     for _ in 0..5 {
         assert!(shown.insert(world.wallet.new_address().expect("room").to_string()));
-        assert!(shown.insert(
-            bitcoin::Address::from_script(
-                &world.wallet.new_script().expect("room"),
-                Network::Regtest
+        assert!(
+            shown.insert(
+                bitcoin::Address::from_script(
+                    &world.wallet.new_script().expect("room"),
+                    Network::Regtest
+                )
+                .expect("it has an address")
+                .to_string()
             )
-            .expect("it has an address")
-            .to_string()
-        ));
+        );
         world.reopen();
     }
 }
@@ -122,28 +137,55 @@ fn a_funding_is_the_same_when_asked_again_and_keeps_the_reserve() {
     }
     let first = fund(&world.wallet, b"f1", 800_000, 25_000).expect("enough");
     world.reopen();
-    assert_eq!(fund(&world.wallet, b"f1", 800_000, 25_000).expect("the same"), first);
-    assert!(matches!(fund(&world.wallet, b"f1", 1, 0), Err(WalletFault::Refused(_))));
+    assert_eq!(
+        fund(&world.wallet, b"f1", 800_000, 25_000).expect("the same"),
+        first
+    );
+    assert!(matches!(
+        fund(&world.wallet, b"f1", 1, 0),
+        Err(WalletFault::Refused(_))
+    ));
 
     // Its coins are not spent again, not by a funding, a withdrawal or a fee.
     let second = fund(&world.wallet, b"f2", 300_000, 25_000).expect("the other coin");
     let spends = |tx: &Transaction, of: &Transaction| {
-        tx.input.iter().any(|i| of.input.iter().any(|j| i.previous_output == j.previous_output))
+        tx.input.iter().any(|i| {
+            of.input
+                .iter()
+                .any(|j| i.previous_output == j.previous_output)
+        })
     };
     assert!(!spends(&second, &first));
-    assert!(world.wallet.lease_coins(b"c1", sat(1_000), RATE).expect("room").is_empty());
-    assert!(world.wallet.withdraw(script(2), Some(sat(10_000)), RATE, sat(0), 1).is_err());
+    assert!(
+        world
+            .wallet
+            .lease_coins(b"c1", sat(1_000), RATE)
+            .expect("room")
+            .is_empty()
+    );
+    assert!(
+        world
+            .wallet
+            .withdraw(script(2), Some(sat(10_000)), RATE, sat(0), 1)
+            .is_err()
+    );
 
     // The chain takes both; what is over comes home.
     for tx in [&first, &second] {
         world.chain.send(tx).expect("valid");
-        world.wallet.broadcasted(std::slice::from_ref(tx), 1).expect("room");
+        world
+            .wallet
+            .broadcasted(std::slice::from_ref(tx), 1)
+            .expect("room");
     }
     assert_eq!(world.wallet.unconfirmed().len(), 2);
     world.mine(1);
     let funds = world.wallet.funds();
     assert_eq!(funds.confirmed, funds.free);
-    assert!(funds.free > sat(398_000) && funds.free < sat(400_000), "{funds:?}");
+    assert!(
+        funds.free > sat(398_000) && funds.free < sat(400_000),
+        "{funds:?}"
+    );
     assert!(world.wallet.unconfirmed().is_empty());
 }
 
@@ -152,7 +194,9 @@ fn fundings_that_came_to_nothing_give_their_coins_back() {
     let mut world = World::new();
     world.fund(&[100_000, 200_000, 300_000]);
     let fund = |wallet: &OnchainWallet, of: &[u8], value| {
-        wallet.fund(of, script(1), sat(value), RATE, sat(0)).expect("enough")
+        wallet
+            .fund(of, script(1), sat(value), RATE, sat(0))
+            .expect("enough")
     };
     let dead = fund(&world.wallet, b"fdead", 250_000);
     let live = fund(&world.wallet, b"flive", 150_000);
@@ -160,16 +204,32 @@ fn fundings_that_came_to_nothing_give_their_coins_back() {
     world.chain.send(&sent).expect("valid");
     world.wallet.broadcasted(&[sent], 1).expect("room");
     world.reopen();
-    world.wallet.keep_only_fundings(&[b"flive".to_vec()].into()).expect("room");
+    world
+        .wallet
+        .keep_only_fundings(&[b"flive".to_vec()].into())
+        .expect("room");
     let free = world.wallet.funds().free;
     assert_eq!(free, sat(300_000), "only the dead one's coin");
     // And may be used for something else.
     let again = fund(&world.wallet, b"fnew", 250_000);
-    assert_eq!(again.input[0].previous_output, dead.input[0].previous_output);
-    assert_ne!(again.input[0].previous_output, live.input[0].previous_output);
+    assert_eq!(
+        again.input[0].previous_output,
+        dead.input[0].previous_output
+    );
+    assert_ne!(
+        again.input[0].previous_output,
+        live.input[0].previous_output
+    );
     world.wallet.release(b"flive").expect("room");
     world.reopen();
-    assert!(world.wallet.lease_coins(b"c1", sat(100_000), RATE).expect("room").len() == 1);
+    assert!(
+        world
+            .wallet
+            .lease_coins(b"c1", sat(100_000), RATE)
+            .expect("room")
+            .len()
+            == 1
+    );
 }
 
 #[test]
@@ -177,8 +237,15 @@ fn fee_coins_are_confirmed_the_same_again_and_more_if_needed() {
     let mut world = World::new();
     world.fund(&[10_000, 20_000, 30_000]);
     let pending = world.wallet.new_script().expect("room");
-    let unconfirmed = world.chain.fund_unconfirmed(&pending, sat(900_000)).expect("coins");
-    let tx = world.chain.transaction(&unconfirmed.txid).expect("in the mempool").0;
+    let unconfirmed = world
+        .chain
+        .fund_unconfirmed(&pending, sat(900_000))
+        .expect("coins");
+    let tx = world
+        .chain
+        .transaction(&unconfirmed.txid)
+        .expect("in the mempool")
+        .0;
     world.wallet.broadcasted(&[tx], 1).expect("room");
     let lease = |wallet: &OnchainWallet, of: &[u8], value| {
         wallet.lease_coins(of, sat(value), RATE).expect("room")
@@ -193,17 +260,28 @@ fn fee_coins_are_confirmed_the_same_again_and_more_if_needed() {
     world.reopen();
     assert_eq!(values(&lease(&world.wallet, b"c1", 15_000)), [20_000]);
     // More.
-    assert_eq!(values(&lease(&world.wallet, b"c1", 25_000)), [10_000, 20_000]);
+    assert_eq!(
+        values(&lease(&world.wallet, b"c1", 25_000)),
+        [10_000, 20_000]
+    );
     // All that there are: what is not confirmed pays no fees.
     assert_eq!(values(&lease(&world.wallet, b"c2", 1_000_000)), [30_000]);
     assert_eq!(values(&lease(&world.wallet, b"c3", 1)), Vec::<u64>::new());
 
     // The node's word counts.
-    let held: Vec<OutPoint> =
-        lease(&world.wallet, b"c2", 1).iter().map(|coin| coin.outpoint).collect();
-    world.wallet.keep_only_claims([(b"c9".to_vec(), held)].into()).expect("room");
+    let held: Vec<OutPoint> = lease(&world.wallet, b"c2", 1)
+        .iter()
+        .map(|coin| coin.outpoint)
+        .collect();
+    world
+        .wallet
+        .keep_only_claims([(b"c9".to_vec(), held)].into())
+        .expect("room");
     world.reopen();
-    assert_eq!(values(&lease(&world.wallet, b"c1", 25_000)), [10_000, 20_000]);
+    assert_eq!(
+        values(&lease(&world.wallet, b"c1", 25_000)),
+        [10_000, 20_000]
+    );
     assert_eq!(values(&lease(&world.wallet, b"c9", 1)), [30_000]);
 }
 
@@ -211,11 +289,20 @@ fn fee_coins_are_confirmed_the_same_again_and_more_if_needed() {
 fn it_signs_its_own_inputs_among_others() {
     let mut world = World::new();
     world.fund(&[50_000]);
-    let coin = world.wallet.lease_coins(b"c1", sat(1_000), RATE).expect("room").remove(0);
+    let coin = world
+        .wallet
+        .lease_coins(b"c1", sat(1_000), RATE)
+        .expect("room")
+        .remove(0);
     // An input of the faucet, signed by the faucet, and one of the wallet.
-    let foreign = world.chain.fund_unconfirmed(&world.faucet.script(), sat(70_000)).expect("coins");
-    let foreign_output =
-        TxOut { value: sat(70_000), script_pubkey: world.faucet.script() };
+    let foreign = world
+        .chain
+        .fund_unconfirmed(&world.faucet.script(), sat(70_000))
+        .expect("coins");
+    let foreign_output = TxOut {
+        value: sat(70_000),
+        script_pubkey: world.faucet.script(),
+    };
     let input = |previous_output| TxIn {
         previous_output,
         script_sig: ScriptBuf::new(),
@@ -226,7 +313,10 @@ fn it_signs_its_own_inputs_among_others() {
         version: Version::TWO,
         lock_time: absolute::LockTime::ZERO,
         input: vec![input(foreign), input(coin.outpoint)],
-        output: vec![TxOut { value: sat(118_000), script_pubkey: script(5) }],
+        output: vec![TxOut {
+            value: sat(118_000),
+            script_pubkey: script(5),
+        }],
     };
     let values = [sat(70_000), sat(50_000)];
     world.faucet.sign(&mut tx, &values);
@@ -234,8 +324,10 @@ fn it_signs_its_own_inputs_among_others() {
     tx.input[1].witness = Witness::new();
     let foreign_witness = tx.input[0].witness.clone();
     let weight_before = tx.weight();
-    let signed =
-        world.wallet.sign(tx.clone(), &[foreign_output, coin.output.clone()]).expect("ours");
+    let signed = world
+        .wallet
+        .sign(tx.clone(), &[foreign_output, coin.output.clone()])
+        .expect("ours");
     assert_eq!(signed.input[0].witness, foreign_witness);
     let added = (signed.weight() - weight_before).to_wu();
     // The empty witness counted one already.
@@ -248,20 +340,31 @@ fn it_signs_its_own_inputs_among_others() {
 fn withdrawals_leave_the_reserve_and_can_take_all_else() {
     let mut world = World::new();
     world.fund(&[100_000, 200_000]);
-    let one = world.wallet.withdraw(script(1), Some(sat(50_000)), RATE, sat(10_000), 1).expect("ok");
+    let one = world
+        .wallet
+        .withdraw(script(1), Some(sat(50_000)), RATE, sat(10_000), 1)
+        .expect("ok");
     assert_eq!(one.amount, sat(50_000));
     world.chain.send(&one.transaction).expect("valid");
     world.reopen();
     assert_eq!(world.wallet.unconfirmed(), [one.transaction]);
     // The change can be spent before it confirms.
-    let all = world.wallet.withdraw(script(1), None, RATE, sat(10_000), 2).expect("ok");
+    let all = world
+        .wallet
+        .withdraw(script(1), None, RATE, sat(10_000), 2)
+        .expect("ok");
     world.chain.send(&all.transaction).expect("valid");
     assert_eq!(all.amount + all.fee + one.fee + sat(10_000), sat(250_000));
     world.mine(1);
     assert_eq!(world.wallet.funds().confirmed, sat(10_000));
-    let rest = world.wallet.withdraw(script(1), None, RATE, sat(0), 3).expect("ok");
+    let rest = world
+        .wallet
+        .withdraw(script(1), None, RATE, sat(0), 3)
+        .expect("ok");
     assert_eq!(rest.amount + rest.fee, sat(10_000));
-    let tiny = world.wallet.withdraw(script(1), Some(sat(10)), RATE, sat(0), 3);
+    let tiny = world
+        .wallet
+        .withdraw(script(1), Some(sat(10)), RATE, sat(0), 3);
     assert!(tiny.is_err());
 }
 
@@ -274,8 +377,19 @@ fn it_follows_reorganisations_and_knows_what_it_lacks() {
     world.mine(2);
     assert_eq!(world.wallet.funds().confirmed, sat(140_000));
     // The block after the fork is replaced; the mempool's transactions go with it.
-    let bad = world.chain.block_hash(world.chain.height() - 2).expect("a block");
-    assert_eq!(world.chain.block(&bad).expect("known").header.prev_blockhash, fork);
+    let bad = world
+        .chain
+        .block_hash(world.chain.height() - 2)
+        .expect("a block");
+    assert_eq!(
+        world
+            .chain
+            .block(&bad)
+            .expect("known")
+            .header
+            .prev_blockhash,
+        fork
+    );
     world.chain.invalidate_block(&bad).expect("known");
     let before = world.chain.height();
     world.chain.generate_to_script(4, &world.faucet.script());
@@ -286,15 +400,27 @@ fn it_follows_reorganisations_and_knows_what_it_lacks() {
     }
     world.reopen();
     let (tip, ancestors) = world.wallet.tip();
-    assert_eq!((tip.hash, tip.height), (world.chain.tip(), world.chain.height()));
-    assert!(ancestors.windows(2).all(|pair| pair[0].height == pair[1].height + 1));
+    assert_eq!(
+        (tip.hash, tip.height),
+        (world.chain.tip(), world.chain.height())
+    );
+    assert!(
+        ancestors
+            .windows(2)
+            .all(|pair| pair[0].height == pair[1].height + 1)
+    );
     assert_eq!(world.wallet.funds().confirmed, sat(140_000), "mined again");
 
     // A block whose parent is missing is not taken.
     world.chain.generate_to_script(2, &world.faucet.script());
     let hash = world.chain.tip();
     let block = world.chain.block(&hash).expect("mined").clone();
-    assert!(!world.wallet.take_block(world.chain.height(), &block).expect("room"));
+    assert!(
+        !world
+            .wallet
+            .take_block(world.chain.height(), &block)
+            .expect("room")
+    );
     assert_eq!(world.wallet.tip().0, tip);
 }
 
@@ -307,16 +433,25 @@ fn the_journal_is_folded_and_says_the_same() {
         world.wallet.new_address().expect("room");
     }
     world.mine(200);
-    let (address, tip, funds) =
-        (world.wallet.new_address().expect("room"), world.wallet.tip(), world.wallet.funds());
+    let (address, tip, funds) = (
+        world.wallet.new_address().expect("room"),
+        world.wallet.tip(),
+        world.wallet.funds(),
+    );
     let records = world.edge.load_prefix(b"wallet/").expect("readable").len();
     assert!(records < 1_000, "{records}");
     world.reopen();
     assert_eq!(world.wallet.tip().0, tip.0);
     assert_eq!(world.wallet.funds(), funds);
     assert_ne!(world.wallet.new_address().expect("room"), address);
-    let spent = world.wallet.withdraw(script(1), Some(sat(50_000)), RATE, sat(0), 1).expect("ok");
-    world.chain.send(&spent.transaction).expect("the coin is known with its block");
+    let spent = world
+        .wallet
+        .withdraw(script(1), Some(sat(50_000)), RATE, sat(0), 1)
+        .expect("ok");
+    world
+        .chain
+        .send(&spent.transaction)
+        .expect("the coin is known with its block");
 }
 
 #[test]
@@ -324,7 +459,10 @@ fn the_wallet_of_another_seed_or_network_is_refused() {
     let world = World::new();
     world.edge.close();
     let other = Seed::generate().expect("randomness");
-    assert!(matches!(open(&world.path, &other), Err(WalletFault::OtherWallet(_))));
+    assert!(matches!(
+        open(&world.path, &other),
+        Err(WalletFault::OtherWallet(_))
+    ));
     let edge = EdgeStore::open(&world.path, None).expect("free again");
     let master = world.seed.wallet_master(Network::Signet).expect("a seed");
     let result = OnchainWallet::open(edge, &master, Network::Signet).map(|_| ());

@@ -33,18 +33,26 @@ pub(crate) struct Devchain {
 impl Devchain {
     pub(crate) fn start() -> Self {
         let server = DevchainServer::start(ServerConfig::default()).expect("a free port");
-        Self { server, faucet: Faucet::default() }
+        Self {
+            server,
+            faucet: Faucet::default(),
+        }
     }
 
     pub(crate) fn mine(&self, blocks: u32) {
-        self.server.with_chain(|chain| chain.generate_to_script(blocks, &self.faucet.script()));
+        self.server
+            .with_chain(|chain| chain.generate_to_script(blocks, &self.faucet.script()));
     }
 
     /// Pays to an address, confirmed.
     pub(crate) fn pay(&self, address: &str, amount_sat: u64) {
-        let address = Address::from_str(address).expect("an address").assume_checked();
+        let address = Address::from_str(address)
+            .expect("an address")
+            .assume_checked();
         self.server.with_chain(|chain| {
-            chain.fund(&address.script_pubkey(), Amount::from_sat(amount_sat)).expect("coins");
+            chain
+                .fund(&address.script_pubkey(), Amount::from_sat(amount_sat))
+                .expect("coins");
         });
     }
 
@@ -87,7 +95,11 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) async fn start(config: Config) -> Result<Self, DaemonError> {
         let daemon = Daemon::start(config.clone()).await?;
-        Ok(Self { client: daemon.client(), daemon, config })
+        Ok(Self {
+            client: daemon.client(),
+            daemon,
+            config,
+        })
     }
 
     pub(crate) async fn stop(self) -> Config {
@@ -114,7 +126,11 @@ impl Node {
     }
 
     pub(crate) async fn channels(&self) -> Vec<ChannelInfo> {
-        self.client.call(&ListChannels {}).await.expect("it answers").channels
+        self.client
+            .call(&ListChannels {})
+            .await
+            .expect("it answers")
+            .channels
     }
 
     pub(crate) async fn balance(&self) -> fulmen_api::BalanceInfo {
@@ -124,7 +140,12 @@ impl Node {
     /// Gives the on-chain wallet money and waits until it has seen it.
     pub(crate) async fn fund(&self, chain: &Devchain, amount_sat: u64) {
         let before = self.balance().await.onchain_confirmed_sat;
-        let address = self.client.call(&NewAddress {}).await.expect("an address").address;
+        let address = self
+            .client
+            .call(&NewAddress {})
+            .await
+            .expect("an address")
+            .address;
         chain.pay(&address, amount_sat);
         chain.mine(1);
         until("the deposit is seen", || async {
@@ -145,12 +166,23 @@ impl Node {
 }
 
 /// Connects, opens, mines, and waits until both ends can use the channel. Gives its id.
-pub(crate) async fn open_channel(chain: &Devchain, from: &Node, to: &Node, amount_sat: u64) -> String {
-    from.client.call(&Connect { peer: to.uri() }).await.expect("it listens");
+pub(crate) async fn open_channel(
+    chain: &Devchain,
+    from: &Node,
+    to: &Node,
+    amount_sat: u64,
+) -> String {
+    from.client
+        .call(&Connect { peer: to.uri() })
+        .await
+        .expect("it listens");
     let before = from.channels().await.iter().filter(|c| c.usable).count();
     let opened = from
         .client
-        .call(&OpenChannel::new(to.daemon.node_id().to_string(), amount_sat))
+        .call(&OpenChannel::new(
+            to.daemon.node_id().to_string(),
+            amount_sat,
+        ))
         .await
         .expect("it is accepted");
     until("the funding is in the mempool", || async {
@@ -160,12 +192,17 @@ pub(crate) async fn open_channel(chain: &Devchain, from: &Node, to: &Node, amoun
     chain.mine(6);
     until("both can use the channel", || async {
         let usable = |channels: Vec<ChannelInfo>| {
-            channels.iter().any(|c| c.channel_id == opened.channel_id && c.usable)
+            channels
+                .iter()
+                .any(|c| c.channel_id == opened.channel_id && c.usable)
         };
         usable(from.channels().await) && usable(to.channels().await)
     })
     .await;
-    assert_eq!(from.channels().await.iter().filter(|c| c.usable).count(), before + 1);
+    assert_eq!(
+        from.channels().await.iter().filter(|c| c.usable).count(),
+        before + 1
+    );
     opened.channel_id
 }
 
@@ -173,7 +210,10 @@ pub(crate) async fn open_channel(chain: &Devchain, from: &Node, to: &Node, amoun
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !is_so().await {
-        assert!(tokio::time::Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "{what}: not within {PATIENCE:?}"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
