@@ -5,9 +5,12 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, bail};
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{Address, ScriptBuf};
+use bitcoin::{Address, Network, ScriptBuf};
 use fulmen_api as api;
+use fulmen_block_sync::Auth;
 use fulmen_devchain::Backend;
+use fulmen_seed::{Birthday, Seed, SeedFile};
+use fulmend::{Config, Daemon};
 use tokio::runtime::Runtime;
 
 use crate::node::{ChannelKind, ChannelView, Close, OpenChannel, PaymentStatus, TestNode};
@@ -20,11 +23,39 @@ pub(crate) struct FulmenNode {
     address: SocketAddr,
     client: api::Client,
     runtime: Option<Runtime>,
-    daemon: Option<fulmend::Daemon>,
+    daemon: Option<Daemon>,
     _folder: tempfile::TempDir,
 }
 
 impl FulmenNode {
+    /// Starts a daemon with a fresh seed on a backend.
+    pub(crate) fn start(name: &str, backend: &Backend) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("fulmen-").tempdir()?;
+        SeedFile::create(folder.path(), &Seed::generate()?, Birthday::Now, None)?;
+        let mut config = Config::new(folder.path(), Network::Regtest);
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        config.listen = loopback;
+        config.api = loopback;
+        config.bitcoind = backend.addr().to_string();
+        config.bitcoind_auth = Auth::CookieFile(backend.cookie_path().to_owned());
+        config.chain_poll_millis = 50;
+        config.node.gossip_flush_millis = 500;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?;
+        let daemon = runtime.block_on(Daemon::start(config))?;
+        Ok(Self {
+            name: name.to_owned(),
+            node_id: daemon.node_id(),
+            address: daemon.listen_address(),
+            client: daemon.client(),
+            runtime: Some(runtime),
+            daemon: Some(daemon),
+            _folder: folder,
+        })
+    }
+
     fn call<R: api::Request>(&self, request: &R) -> Result<R::Answer> {
         let runtime = self.runtime.as_ref().context("the runtime is gone")?;
         runtime
@@ -107,7 +138,7 @@ impl TestNode for FulmenNode {
     fn channels(&self) -> Result<Vec<ChannelView>> {
         let mut views = Vec::new();
         for channel in self.all_channels()? {
-            if channel.closing.is_some() && matches!(&*channel.state, "closing" | "closed") {
+            if matches!(&*channel.state, "force_closing" | "on_chain" | "stale") {
                 continue;
             }
             views.push(ChannelView {
@@ -122,7 +153,7 @@ impl TestNode for FulmenNode {
                     .into_iter()
                     .find(|kind| kind.name() == channel.channel_type),
                 spendable_msat: channel.spendable_msat,
-                htlcs: channel.htlcs,
+                htlcs: channel.htlcs_out + channel.htlcs_in,
                 capacity_sat: channel.capacity_sat,
             });
         }
@@ -194,4 +225,18 @@ fn parse_short_channel_id(text: &str) -> Result<u64> {
         bail!("{text} is no short channel id");
     };
     Ok((height.parse::<u64>()? << 40) | (index.parse::<u64>()? << 16) | output.parse::<u64>()?)
+}
+
+impl Drop for FulmenNode {
+    fn drop(&mut self) {
+        let Some(runtime) = self.runtime.take() else {
+            return;
+        };
+        if let Some(daemon) = self.daemon.take()
+            && let Err(error) = runtime.block_on(daemon.stop())
+        {
+            eprintln!("{} did not stop well: {error}", self.name);
+        }
+        runtime.shutdown_background();
+    }
 }

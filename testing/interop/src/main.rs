@@ -1,7 +1,6 @@
 //! Fulmen and LDK as peers: one embedded chain, real TCP, each scenario for each opener and each
 //! channel type.
 
-#[cfg(feature = "fulmen")]
 mod fulmen;
 mod ldk;
 mod node;
@@ -77,6 +76,10 @@ struct Row {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("FULMEN_LOG") {
+        let lines = tracing_subscriber::fmt().with_env_filter(filter);
+        lines.with_writer(std::io::stderr).init();
+    }
     if arguments.list {
         for scenario in ALL {
             println!("{:<32} {}", scenario.name, scenario.about);

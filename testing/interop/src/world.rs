@@ -43,7 +43,6 @@ pub(crate) enum AnyNode {
     /// LDK's.
     Ldk(Box<LdkNode>),
     /// Fulmen's.
-    #[cfg(feature = "fulmen")]
     Fulmen(Box<crate::fulmen::FulmenNode>),
 }
 
@@ -53,7 +52,6 @@ impl Deref for AnyNode {
     fn deref(&self) -> &(dyn TestNode + 'static) {
         match self {
             Self::Ldk(node) => &**node,
-            #[cfg(feature = "fulmen")]
             Self::Fulmen(node) => &**node,
         }
     }
@@ -64,7 +62,6 @@ impl AnyNode {
     pub(crate) fn ldk(&self) -> Result<&LdkNode> {
         match self {
             Self::Ldk(node) => Ok(node),
-            #[cfg(feature = "fulmen")]
             Self::Fulmen(_) => bail!("a scenario wants an LDK node and has Fulmen's"),
         }
     }
@@ -100,12 +97,8 @@ impl World {
         }
         let node = match which {
             Impl::Ldk => AnyNode::Ldk(Box::new(LdkNode::start(name, seed, &self.backend)?)),
-            #[cfg(not(feature = "fulmen"))]
-            Impl::Fulmen => bail!("not built with Fulmen"),
-            #[cfg(feature = "fulmen")]
             Impl::Fulmen => AnyNode::Fulmen(Box::new(crate::fulmen::FulmenNode::start(
                 name,
-                seed,
                 &self.backend,
             )?)),
         };

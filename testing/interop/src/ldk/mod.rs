@@ -16,6 +16,7 @@ use bitcoin::secp256k1::{PublicKey, SecretKey};
 use bitcoin::{Network, ScriptBuf};
 use fulmen_devchain::Backend;
 use lightning::chain::chainmonitor::ChainMonitor;
+use lightning::chain::channelmonitor::Balance;
 use lightning::chain::{BestBlock, Filter};
 use lightning::events::bump_transaction::sync::{BumpTransactionEventHandlerSync, WalletSync};
 use lightning::ln::channel_state::ChannelDetails;
@@ -415,7 +416,23 @@ impl TestNode for LdkNode {
         let balances = self.monitor.get_claimable_balances(&open);
         let claims: u64 = balances
             .iter()
-            .map(|balance| balance.claimable_amount_satoshis())
+            .map(|balance| match balance {
+                Balance::ClaimableOnChannelClose { .. } => balance.claimable_amount_satoshis(),
+                Balance::ClaimableAwaitingConfirmations {
+                    amount_satoshis, ..
+                }
+                | Balance::ContentiousClaimable {
+                    amount_satoshis, ..
+                }
+                | Balance::MaybeTimeoutClaimableHTLC {
+                    amount_satoshis, ..
+                }
+                | Balance::CounterpartyRevokedOutputClaimable { amount_satoshis } => {
+                    *amount_satoshis
+                }
+                // Ours only with a preimage that we do not have.
+                Balance::MaybePreimageClaimableHTLC { .. } => 0,
+            })
             .sum();
         let sweeps = self.sweeper.tracked_spendable_outputs();
         let sweeps: u64 = sweeps

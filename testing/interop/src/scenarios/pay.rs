@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 
 use super::Case;
-use crate::node::TestNode;
+use crate::node::ChannelView;
 use crate::world::{AnyNode, CAPACITY_SAT, Impl, pay, quiet, succeeded};
 
 pub(super) fn open(case: &Case<'_>) -> Result<()> {
@@ -61,17 +61,25 @@ pub(super) fn split(case: &Case<'_>) -> Result<()> {
         case.world.channel(&opener, &peer, case.kind, true)?;
     }
     let (ldk, other) = ldk_first(case, &opener, &peer);
-    let channels = ldk.channels()?;
+    let by_id = || -> Result<Vec<ChannelView>> {
+        let mut channels = ldk.channels()?;
+        channels.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(channels)
+    };
+    let channels = by_id()?;
     let largest = channels.iter().map(|one| one.spendable_msat).max();
     let amount_msat = largest.unwrap_or_default() + 200_000_000;
-    let fee = pay(ldk, other, amount_msat)?;
+    let invoice = other.invoice(amount_msat, "in parts")?;
+    let hash = ldk.pay(&invoice)?;
+    let fee = succeeded(ldk, other, &hash, amount_msat)?;
     ensure!(fee == 0, "a direct payment cost {fee} msat");
     if let Some(other) = other.as_ldk() {
-        let invoice = other.invoice(largest.unwrap_or_default() / 2 + 100_000_000, "parts")?;
-        let hash = ldk.pay(&invoice)?;
-        crate::world::outcome(ldk, &hash)?;
-        ensure!(other.parts(&hash) >= 1, "no parts");
+        ensure!(other.parts(&hash) == 2, "it did not come in two parts");
     }
+    // All of it came from both channels: none of them can carry it.
+    let after = by_id()?;
+    let moved = |index: usize| channels[index].spendable_msat > after[index].spendable_msat;
+    ensure!(moved(0) && moved(1), "only one channel was used: {after:?}");
     quiet(&[&opener, &peer])
 }
 
