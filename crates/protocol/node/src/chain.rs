@@ -93,6 +93,14 @@ impl ChainState {
         self.recent.iter().rev().copied().collect()
     }
 
+    /// Whether the block is in the chain, or too old to tell.
+    pub(crate) fn may_contain(&self, block: BlockId) -> bool {
+        self.recent
+            .iter()
+            .find(|known| known.height == block.height)
+            .is_none_or(|known| known.hash == block.hash)
+    }
+
     pub(crate) fn connect(&mut self, block: &Block) -> Result<(), ChainError> {
         let tip = self.tip();
         if block.previous != tip.hash || block.id.height != tip.height.plus(1) {

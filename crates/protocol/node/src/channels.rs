@@ -6,6 +6,7 @@ use bitcoin::secp256k1::PublicKey;
 use fulmen_channel::{
     Channel, ChannelContext, ChannelError, ChannelInput, ChannelOutput, CloseReason, HtlcFailure,
 };
+use fulmen_enforce::EnforceInput;
 use fulmen_payments::ForwardPolicy;
 use fulmen_signer::BroadcastTx;
 use fulmen_tx::{ChannelKeysId, Side};
@@ -245,8 +246,10 @@ impl Node {
                     _ => CloseInitiator::Us,
                 };
                 let reason = closing.reason.to_string();
-                self.start_resolution(step, keys_id, closing.enforcement, true);
-                self.closing_event(step, keys_id, initiator, true, reason);
+                // Said again after a restart, the user knows.
+                if self.start_resolution(step, keys_id, closing.enforcement, true) {
+                    self.closing_event(step, keys_id, initiator, true, reason);
+                }
             }
             // The caller that added it has seen it.
             ChannelOutput::HtlcAdded { .. } => {}
@@ -382,9 +385,7 @@ impl Node {
         let Some(entry) = self.remove_channel(step, keys_id) else {
             return;
         };
-        let ask = Ask::ReleaseCoins(CoinPurpose::Funding(keys_id));
-        let id = self.requests.open(Pending::Ignore);
-        step.act(ActionKind::Ask { id, ask });
+        self.release_coins(step, CoinPurpose::Funding(keys_id));
         if let Some(id) = entry.opened_by {
             self.reply(
                 step,
@@ -421,6 +422,12 @@ impl Node {
         Some(entry)
     }
 
+    pub(crate) fn release_coins(&mut self, step: &mut Step, purpose: CoinPurpose) {
+        let id = self.requests.name();
+        let ask = Ask::ReleaseCoins(purpose);
+        step.act(ActionKind::Ask { id, ask });
+    }
+
     pub(crate) fn broadcast_ready(&mut self, step: &mut Step, transaction: bitcoin::Transaction) {
         let id = self.requests.open(Pending::Broadcast);
         let package = alloc::vec![BroadcastTx::Ready(transaction)];
@@ -429,11 +436,18 @@ impl Node {
 
     /// Time has passed: channels look at their own timers.
     pub(crate) fn tick_channels(&mut self, step: &mut Step) {
+        let mut ticked = Vec::new();
         for (keys_id, entry) in &mut self.channels {
             if step.now.millis_since(entry.last_tick) >= TICK_MILLIS {
                 entry.last_tick = step.now;
                 step.work
                     .push_back(Work::Channel(*keys_id, ChannelInput::Tick));
+                ticked.push(*keys_id);
+            }
+        }
+        for keys_id in ticked {
+            if self.resolutions.contains_key(&keys_id) {
+                self.resolution_input(step, keys_id, EnforceInput::Tick);
             }
         }
     }

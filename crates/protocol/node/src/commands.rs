@@ -532,7 +532,6 @@ impl Node {
                 self.remote_commitment_answer(step, keys_id, number, answer);
             }
             Pending::Gossip(pending) => self.gossip_answer(step, pending, answer),
-            Pending::Ignore => {}
         }
     }
 }

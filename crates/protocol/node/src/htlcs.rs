@@ -18,7 +18,7 @@ use fulmen_payments::{
 use fulmen_signer::{SigningAnswer, SigningRequest};
 use fulmen_tx::ChannelKeysId;
 use fulmen_types::{
-    Msat, PaymentHash, PaymentPreimage,
+    Msat, PaymentHash, PaymentPreimage, Timestamp,
     codec::{Decode, DecodeError, Encode, Reader},
     record::{RecordKey, Space},
 };
@@ -36,6 +36,9 @@ use crate::{
 
 /// How long an invoice that expired unpaid stays in memory.
 const EXPIRED_KEPT_MILLIS: u64 = 24 * 60 * 60 * 1_000;
+
+/// When a signer that could not read an onion is asked again.
+const UNREAD_MILLIS: u64 = 5_000;
 
 /// What an HTLC of ours carries in its record: where it came from, and for a forward what the way back
 /// needs.
@@ -97,6 +100,36 @@ impl Node {
         if self.forwards.contains(&incoming) || !self.reading.insert(incoming) {
             return;
         }
+        self.read_htlc_onion(step, keys_id, incoming, htlc);
+    }
+
+    /// The signer could not read these onions: they are asked for again.
+    pub(crate) fn read_onions_again(&mut self, step: &mut Step) {
+        if step.now < self.unread_at {
+            return;
+        }
+        for (keys_id, htlc) in core::mem::take(&mut self.unread) {
+            let incoming = IncomingRef {
+                channel: keys_id.to_byte_array(),
+                htlc: htlc.id,
+            };
+            if self.reading.contains(&incoming) {
+                self.read_htlc_onion(step, keys_id, incoming, htlc);
+            }
+        }
+    }
+
+    pub(crate) fn unread_wake(&self) -> Option<Timestamp> {
+        (!self.unread.is_empty()).then_some(self.unread_at)
+    }
+
+    fn read_htlc_onion(
+        &mut self,
+        step: &mut Step,
+        keys_id: ChannelKeysId,
+        incoming: IncomingRef,
+        htlc: IncomingHtlc,
+    ) {
         match payment_ecdh_point(&self.secp, &htlc.onion_routing_packet, None) {
             Ok(point) => {
                 let id = self
@@ -121,19 +154,20 @@ impl Node {
         htlcs: Vec<IncomingHtlc>,
         answer: Answer,
     ) {
-        let Answer::Signed(SigningAnswer::SharedSecrets(secrets)) = answer else {
-            step.note(
-                NoteLevel::Error,
-                "the signer does not read onions: payments wait",
-            );
-            for htlc in &htlcs {
-                let incoming = IncomingRef {
-                    channel: keys_id.to_byte_array(),
-                    htlc: htlc.id,
-                };
-                self.reading.remove(&incoming);
+        let secrets = match answer {
+            Answer::Signed(SigningAnswer::SharedSecrets(secrets))
+                if secrets.len() == htlcs.len() =>
+            {
+                secrets
             }
-            return;
+            _ => {
+                let text = "the signer does not read onions: payments wait";
+                step.note(NoteLevel::Error, text);
+                self.unread_at = step.now.plus_millis(UNREAD_MILLIS);
+                let again = htlcs.into_iter().map(|htlc| (keys_id, htlc));
+                self.unread.extend(again);
+                return;
+            }
         };
         for (htlc, secret) in htlcs.into_iter().zip(secrets) {
             self.decide(
@@ -173,7 +207,13 @@ impl Node {
             };
             return step.work.push_back(Work::Resolve(incoming, resolution));
         }
+        let on_chain = self.channels.get(&keys_id).is_none_or(|e| e.is_over());
         match read_onion(&self.secp, &offered, shared_secret) {
+            // Its channel has ended before it was decided: on chain it may be too small for an output, or
+            // cost more than it is worth, so nothing is paid for it. It goes back with its expiry.
+            _ if on_chain => {
+                self.reading.remove(&incoming);
+            }
             Asked::Resolve(resolution) => step.work.push_back(Work::Resolve(incoming, resolution)),
             // BOLT 2, dust exposure: committed, then failed, its preimage never revealed.
             _ if htlc.dust_exposed => {

@@ -8,6 +8,7 @@ use alloc::{
 use core::fmt;
 
 use bitcoin::{OutPoint, Txid, secp256k1::PublicKey};
+use fulmen_channel::IncomingHtlc;
 use fulmen_enforce::Resolution;
 use fulmen_gossip::Gossip;
 use fulmen_payments::{IncomingRef, Invoices, Outgoing};
@@ -61,8 +62,11 @@ pub struct Node {
     pub(crate) invoices: Invoices,
     /// HTLCs of peers that wait for the end of an HTLC of ours: not to be decided twice.
     pub(crate) forwards: BTreeSet<IncomingRef>,
-    /// Onions that the signer is reading.
+    /// HTLCs whose onions the signer is reading, or will.
     pub(crate) reading: BTreeSet<IncomingRef>,
+    /// Those of them that it could not read, and when it is asked again.
+    pub(crate) unread: Vec<(ChannelKeysId, IncomingHtlc)>,
+    pub(crate) unread_at: Timestamp,
     pub(crate) gossip: Gossip,
     /// The gossip machine is a new one and knows nothing of our channels, peers and tip yet.
     pub(crate) gossip_is_new: bool,
@@ -167,6 +171,7 @@ impl Node {
         self.payment_outputs(step, outputs);
         let received = self.invoices.tick(step.now, self.chain.height());
         self.received(step, received);
+        self.read_onions_again(step);
         self.tick_channels(step);
         self.tick_gossip(step);
     }
@@ -177,6 +182,7 @@ impl Node {
             self.invoices.next_wake(),
             self.gossip_next_wake(),
             self.channels_next_wake(now),
+            self.unread_wake(),
         ];
         // Never in the past: a driver that sleeps until then must not spin.
         timers

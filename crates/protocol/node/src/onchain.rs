@@ -48,6 +48,9 @@ impl Node {
                 "matches of a block that was never connected",
             );
         }
+        if !self.chain.may_contain(block) {
+            return step.note(NoteLevel::Debug, "matches of a block that was thrown out");
+        }
         self.transactions(step, block, transactions);
     }
 
@@ -108,7 +111,11 @@ impl Node {
         step.scope(Scope::Node);
         self.chain.write(&mut step.batch);
         for (keys_id, entry) in &self.channels {
-            if entry.channel.frozen_height() == Some(block.height) {
+            // What the resolution knows of the channel no longer changes: the channel must not go on, or the
+            // resolution could broadcast what is revoked by then. It stays frozen, and ends on chain.
+            if entry.channel.frozen_height() == Some(block.height)
+                && !self.resolutions.contains_key(keys_id)
+            {
                 step.work
                     .push_back(Work::Channel(*keys_id, ChannelInput::FundingUnspent));
             }
@@ -152,16 +159,17 @@ impl Node {
         self.slot_is_free(step);
     }
 
-    /// A channel's end on chain begins: by our commitment, or because its funding output is spent.
+    /// A channel's end on chain begins: by our commitment, or because its funding output is spent. Says
+    /// whether it had not begun before.
     pub(crate) fn start_resolution(
         &mut self,
         step: &mut Step,
         keys_id: ChannelKeysId,
         data: EnforcementData,
         force_close: bool,
-    ) {
+    ) -> bool {
         if self.resolutions.contains_key(&keys_id) {
-            return;
+            return false;
         }
         let start = if force_close {
             Start::ForceClose
@@ -188,6 +196,7 @@ impl Node {
         let (resolution, outputs) = Resolution::new(evidence, start, &ctx, &mut step.batch);
         self.resolutions.insert(keys_id, resolution);
         self.resolution_outputs(step, keys_id, outputs);
+        true
     }
 
     pub(crate) fn resolution_input(
@@ -304,9 +313,7 @@ impl Node {
                 step.act_as(ReleaseClass::Now, ActionKind::Ask { id, ask });
             }
             EnforceOutput::ReleaseCoins { lease } => {
-                let id = self.requests.open(Pending::Ignore);
-                let ask = Ask::ReleaseCoins(CoinPurpose::Claim(keys_id, lease));
-                step.act(ActionKind::Ask { id, ask });
+                self.release_coins(step, CoinPurpose::Claim(keys_id, lease));
             }
             EnforceOutput::HtlcPreimage { id, preimage, .. } => {
                 if let Some(link) = self.outgoing_link(keys_id, id) {

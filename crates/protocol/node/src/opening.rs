@@ -21,7 +21,7 @@ use crate::{
     effects::{ActionKind, NoteLevel},
     input::CommandId,
     node::Node,
-    port::{Answer, Ask},
+    port::{Answer, Ask, CoinPurpose},
     requests::{Part, Pending},
     step::Step,
     work::Work,
@@ -357,6 +357,10 @@ impl Node {
         keys_id: ChannelKeysId,
         answer: Answer,
     ) {
+        if !self.channels.contains_key(&keys_id) {
+            // Given up while the wallet was choosing coins: it gets them back.
+            return self.release_coins(step, CoinPurpose::Funding(keys_id));
+        }
         let input = match answer {
             Answer::Funding(Ok(transaction)) => ChannelInput::FundingReady(transaction),
             Answer::Funding(Err(error)) => {

@@ -170,6 +170,17 @@ impl ChannelEntry {
         }
     }
 
+    /// Whether its end is for the chain to decide.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(
+            self.channel.status(),
+            ChannelStatus::ForceClosing(_)
+                | ChannelStatus::Frozen(_)
+                | ChannelStatus::Stale
+                | ChannelStatus::Gone
+        )
+    }
+
     pub(crate) fn is_ready(&self) -> bool {
         self.channel.status() == ChannelStatus::Normal
     }
@@ -360,17 +371,21 @@ impl Node {
         self.reserve_with(0)
     }
 
-    /// The leases of wallet coins that are held: after a start the wallet frees all others.
+    /// The leases of wallet coins that are held, for claims and for fundings that may have to be broadcast
+    /// again: after a start the wallet frees all others.
     pub fn coin_leases(&self) -> Vec<(CoinPurpose, Vec<OutPoint>)> {
-        self.resolutions
-            .iter()
-            .flat_map(|(keys_id, resolution)| {
-                resolution.leases().map(|(lease, coins)| {
-                    let coins = coins.iter().map(|coin| coin.outpoint).collect();
-                    (CoinPurpose::Claim(*keys_id, lease), coins)
-                })
+        let fundings = self.channels.iter().filter_map(|(keys_id, entry)| {
+            let funding = entry.channel.funding_transaction()?;
+            let coins = funding.input.iter().map(|input| input.previous_output);
+            Some((CoinPurpose::Funding(*keys_id), coins.collect()))
+        });
+        let claims = self.resolutions.iter().flat_map(|(keys_id, resolution)| {
+            resolution.leases().map(|(lease, coins)| {
+                let coins = coins.iter().map(|coin| coin.outpoint).collect();
+                (CoinPurpose::Claim(*keys_id, lease), coins)
             })
-            .collect()
+        });
+        fundings.chain(claims).collect()
     }
 
     /// What the history shows of a channel that is over.

@@ -47,8 +47,6 @@ pub(crate) enum Pending {
     RemoteCommitment(ChannelKeysId, CommitmentNumber),
     /// For the gossip machine; its own number.
     Gossip(GossipPending),
-    /// An answer that nothing depends on.
-    Ignore,
 }
 
 /// Which part of a new channel's needs.
@@ -87,13 +85,24 @@ impl Requests {
 
     /// Remembers what an answer is for, and names the question.
     pub(crate) fn open(&mut self, pending: Pending) -> RequestId {
+        let id = self.name();
+        self.pending.insert(id.sequence, pending);
+        id
+    }
+
+    /// Names a question whose answer, if any comes, changes nothing: it is not waited for.
+    pub(crate) fn name(&mut self) -> RequestId {
         let sequence = self.next;
         self.next += 1;
-        self.pending.insert(sequence, pending);
         RequestId {
             boot: self.boot,
             sequence,
         }
+    }
+
+    /// Whether something that `is` so is waited for.
+    pub(crate) fn any(&self, is: impl Fn(&Pending) -> bool) -> bool {
+        self.pending.values().any(is)
     }
 
     /// What the answer with this id is for; nothing for another boot's or a second answer.

@@ -166,6 +166,8 @@ impl Node {
             invoices: Invoices::new(),
             forwards: BTreeSet::new(),
             reading: BTreeSet::new(),
+            unread: Vec::new(),
+            unread_at: Timestamp::new(0),
             gossip,
             gossip_is_new: true,
             gossip_fundings: BTreeMap::new(),

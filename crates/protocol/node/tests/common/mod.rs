@@ -7,6 +7,8 @@
     reason = "a test stops at what should not be"
 )]
 
+pub mod real;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -27,6 +29,7 @@ use fulmen_types::{
     record::{RecordKey, Space},
 };
 use fulmen_wire::Message;
+use real::Real;
 
 pub struct TestNode {
     pub node: Node,
@@ -50,6 +53,13 @@ pub struct World {
     coins: u64,
     /// How many messages may still be delivered; `None` for all.
     pub deliver: Option<usize>,
+    /// Count only messages between these two for it.
+    pub deliver_between: Option<(usize, usize)>,
+    /// The chain with rules, if there is one.
+    pub real: Option<Real>,
+    /// Every node starts again from its disk, one after the other, so many inputs apart.
+    pub crash_every: Option<usize>,
+    crash_count: usize,
 }
 
 fn config() -> NodeConfig {
@@ -67,6 +77,16 @@ fn block_id(height: u32) -> BlockId {
 
 impl World {
     pub fn new(count: u8) -> Self {
+        Self::with(count, None)
+    }
+
+    /// Nodes on a chain with rules, their wallets with real coins.
+    pub fn on_chain(count: u8) -> Self {
+        Self::with(count, Some(Real::new(count)))
+    }
+
+    fn with(count: u8, real: Option<Real>) -> Self {
+        let tip = real.as_ref().map_or(block_id(0), Real::tip);
         let mut world = Self {
             nodes: Vec::new(),
             now: Timestamp::from_secs(1_800_000_000),
@@ -77,6 +97,10 @@ impl World {
             commands: 0,
             coins: 0,
             deliver: None,
+            deliver_between: None,
+            real,
+            crash_every: None,
+            crash_count: 0,
         };
         for seed in 1..=count {
             let signer = KeysManager::new([seed; 32], Network::Regtest);
@@ -87,7 +111,7 @@ impl World {
                     entropy: [seed; 32],
                 },
                 world.now,
-                block_id(0),
+                tip,
             );
             world.nodes.push(TestNode {
                 node,
@@ -115,7 +139,11 @@ impl World {
                     .push_back((index, Input::BlockConnected(Arc::new(block))));
             }
         }
-        let tip = self.blocks.last().map_or(block_id(0), |block| block.id);
+        let start = self
+            .real
+            .as_ref()
+            .map_or(block_id(0), |_| self.nodes[index].node.chain_tip()[0]);
+        let tip = self.blocks.last().map_or(start, |block| block.id);
         self.inputs.push_back((index, Input::BestTip(tip)));
         let feerate = FeeratePerKw::new(1_000);
         self.inputs.push_back((
@@ -154,7 +182,10 @@ impl World {
                 if self.nodes[index].connections.get(&from) != Some(epoch) {
                     continue;
                 }
-                match &mut self.deliver {
+                let counts = self
+                    .deliver_between
+                    .is_none_or(|(a, b)| (a, b) == (index, from) || (b, a) == (index, from));
+                match self.deliver.as_mut().filter(|_| counts) {
                     Some(0) => {
                         self.disconnect(index, from);
                         self.deliver = None;
@@ -166,6 +197,14 @@ impl World {
             }
             let effects = self.nodes[index].node.handle(self.now, input);
             self.carry_out(index, effects);
+            self.crash_count += 1;
+            if self
+                .crash_every
+                .is_some_and(|n| self.crash_count.is_multiple_of(n))
+            {
+                let who = self.crash_count / self.crash_every.unwrap_or(1) % self.nodes.len();
+                self.crash(who);
+            }
         }
     }
 
@@ -208,6 +247,15 @@ impl World {
                 let answer = self.answer(index, ask);
                 self.inputs.push_back((index, Input::Answer { id, answer }));
             }
+            ActionKind::Broadcast { id, package } if self.real.is_some() => {
+                let txs: Vec<Transaction> = package
+                    .into_iter()
+                    .map(|tx| tx.complete(&self.nodes[index].signer).unwrap())
+                    .collect();
+                let real = self.real.as_mut().unwrap();
+                let answer = Answer::Broadcast(real.broadcast(index, &txs));
+                self.inputs.push_back((index, Input::Answer { id, answer }));
+            }
             ActionKind::Broadcast { id, package } => {
                 for tx in package {
                     let tx = tx.complete(&self.nodes[index].signer).unwrap();
@@ -236,6 +284,24 @@ impl World {
     }
 
     fn answer(&mut self, index: usize, ask: Ask) -> Answer {
+        if let Some(real) = &mut self.real {
+            match &ask {
+                Ask::Funding(request) => return Answer::Funding(real.funding(index, request)),
+                Ask::Coins(request) => return Answer::Coins(Ok(real.lease(index, request))),
+                Ask::WalletSign { transaction, spent } => {
+                    let signed = real.wallets[index].sign(transaction.clone(), spent);
+                    return Answer::WalletSigned(Ok(signed));
+                }
+                Ask::ReleaseCoins(purpose) => {
+                    real.wallets[index].release(*purpose);
+                    return Answer::Coins(Ok(Vec::new()));
+                }
+                Ask::WalletScript => {
+                    return Answer::WalletScript(Ok(real.wallets[index].script()));
+                }
+                _ => {}
+            }
+        }
         match ask {
             Ask::Sign(request) => Answer::Signed(self.nodes[index].signer.answer(&request)),
             Ask::Route(query) => {
@@ -315,8 +381,47 @@ impl World {
         }
     }
 
+    /// Gives every node what the chain with rules has at its tip.
+    pub fn feed_tip(&mut self) {
+        let real = self.real.as_ref().unwrap();
+        let tip = real.tip();
+        let block = real.block(&tip.hash);
+        self.blocks.push(block.clone());
+        self.now = self.now.plus_millis(1_000);
+        for index in 0..self.nodes.len() {
+            let block = Arc::new(block.clone());
+            self.inputs.push_back((index, Input::BlockConnected(block)));
+            self.inputs.push_back((index, Input::BestTip(tip)));
+        }
+        self.run();
+    }
+
+    /// Takes the last blocks of the chain with rules back, from every node too. What they held is gone.
+    pub fn unmine(&mut self, count: u32) {
+        for _ in 0..count {
+            let real = self.real.as_mut().unwrap();
+            let tip = real.tip();
+            real.chain.invalidate_block(&tip.hash).unwrap();
+            self.blocks.pop();
+            for index in 0..self.nodes.len() {
+                self.inputs.push_back((index, Input::BlockDisconnected(tip)));
+            }
+            self.run();
+        }
+    }
+
+    pub fn height(&self) -> u32 {
+        let real = self.real.as_ref().unwrap();
+        real.chain.height()
+    }
+
     pub fn mine(&mut self, count: u32) {
         for _ in 0..count {
+            if let Some(real) = &mut self.real {
+                real.chain.generate(1);
+                self.feed_tip();
+                continue;
+            }
             let height = u32::try_from(self.blocks.len()).unwrap() + 1;
             let transactions = (1..).zip(self.mempool.drain(..)).collect();
             let block = Block {
@@ -367,13 +472,35 @@ impl World {
 
     /// The process dies and starts again from its disk.
     pub fn restart(&mut self, index: usize) {
+        let others = self.crash(index);
+        self.run();
+        for other in others {
+            self.connect(index, other);
+        }
+    }
+
+    /// The same, with what its owner does before the first input.
+    pub fn restart_with(&mut self, index: usize, prepare: impl FnOnce(&mut Node)) {
+        let others = self.crash_with(index, prepare);
+        self.run();
+        for other in others {
+            self.connect(index, other);
+        }
+    }
+
+    /// The process dies and starts again from its disk, but connects to nobody.
+    pub fn crash(&mut self, index: usize) -> Vec<usize> {
+        self.crash_with(index, |_| {})
+    }
+
+    fn crash_with(&mut self, index: usize, prepare: impl FnOnce(&mut Node)) -> Vec<usize> {
         let others: Vec<usize> = self.nodes[index].connections.keys().copied().collect();
         for other in &others {
             self.disconnect(index, *other);
         }
         self.inputs.retain(|(to, _)| *to != index);
         let node = &mut self.nodes[index];
-        node.boots += 1;
+        node.boots = node.boots.wrapping_add(1);
         let records = node
             .disk
             .iter()
@@ -381,17 +508,15 @@ impl World {
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
         let boot = Boot {
-            entropy: [100 + node.boots; 32],
+            entropy: [100u8.wrapping_add(node.boots); 32],
         };
         let (restored, effects) =
             Node::restore(config(), node.signer.node_id(), &boot, self.now, &records).unwrap();
         node.node = restored;
+        prepare(&mut node.node);
         self.carry_out(index, effects);
         self.welcome(index);
-        self.run();
-        for other in others {
-            self.connect(index, other);
-        }
+        others
     }
 
     pub fn archived(&self, index: usize, space: Space) -> usize {
