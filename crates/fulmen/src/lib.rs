@@ -4,7 +4,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`types`], [`wire`], [`noise`], [`onion`], [`invoice`] | codecs, without state |
+//! | [`types`], [`wire`], [`noise`], [`onion`], [`invoice`], [`offers`] | codecs, without state |
 //! | [`tx`], [`signer`], [`channel`], [`enforce`], [`gossip`], [`router`], [`payments`] | deterministic state machines |
 //! | [`node`] | all of them as one: an input in, effects out |
 //! | [`persister`], [`block_sync`], [`net_tokio`], [`background_processor`] | adapters to disk, chain, network and time |
@@ -58,6 +58,7 @@ pub use fulmen_invoice as invoice;
 pub use fulmen_net_tokio as net_tokio;
 pub use fulmen_node as node;
 pub use fulmen_noise as noise;
+pub use fulmen_offers as offers;
 pub use fulmen_onion as onion;
 pub use fulmen_payments as payments;
 pub use fulmen_persister as persister;

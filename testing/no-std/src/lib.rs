@@ -6,6 +6,7 @@ use core::panic::PanicInfo;
 pub use fulmen_invoice as invoice;
 pub use fulmen_node as node;
 pub use fulmen_noise as noise;
+pub use fulmen_offers as offers;
 pub use fulmen_onion as onion;
 pub use fulmen_types as types;
 pub use fulmen_wire as wire;
