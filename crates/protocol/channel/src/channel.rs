@@ -335,6 +335,12 @@ impl Channel {
         self.funded().is_some_and(Funded::has_updates_to_sign)
     }
 
+    /// Whether the peer owes us a `revoke_and_ack`, on this connection.
+    pub fn awaits_revocation(&self) -> bool {
+        self.funded()
+            .is_some_and(|funded| funded.is_up() && funded.core.awaiting_revocation)
+    }
+
     /// Our balance and the peer's, on our newest commitment, before fees; HTLCs are in neither.
     pub fn balances(&self) -> (Msat, Msat) {
         match &self.state {
@@ -393,6 +399,11 @@ impl Channel {
     /// The height of the block that has the spend of the funding output.
     pub fn frozen_height(&self) -> Option<BlockHeight> {
         Some(self.funded()?.core.frozen?.height)
+    }
+
+    /// The funding transaction that we made, as long as it may have to be broadcast again.
+    pub fn funding_transaction(&self) -> Option<&Transaction> {
+        self.funded()?.core.funding_transaction.as_ref()
     }
 
     /// The mutual close that both have signed.

@@ -148,6 +148,16 @@ impl ChannelEntry {
         self.channel.params().map(|params| params.funding)
     }
 
+    /// What onions and our own router may call it. BOLT 2: with `option_scid_alias` as its type never by
+    /// its place in the chain.
+    pub(crate) fn public_id(&self) -> Option<ShortChannelId> {
+        let hides = self
+            .channel
+            .channel_type()
+            .is_some_and(|t| t.has(Feature::ScidAlias));
+        self.short_channel_id.filter(|_| !hides)
+    }
+
     pub(crate) fn has_anchors(&self) -> bool {
         self.channel
             .channel_type()
