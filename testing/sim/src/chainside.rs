@@ -56,6 +56,7 @@ impl World {
             let changed = if up { rate * 3 / 2 } else { rate * 2 / 3 };
             changed.clamp(253, 20_000)
         });
+        self.highest_feerate = self.highest_feerate.max(self.plan.feerates[2]);
         self.say(format!("feerates are {:?}", self.plan.feerates));
     }
 

@@ -185,7 +185,8 @@ impl World {
                 let Some(tracked) = self.users.payments.get_mut(payment_hash) else {
                     return self.fail(format!("n{host} paid what nobody asked for"));
                 };
-                let again = tracked.sent.replace(Ok(fee.to_msat()));
+                // A command that is given again after a crash tries anew what had failed.
+                let again = tracked.sent.replace(Ok(fee.to_msat())).filter(Result::is_ok);
                 let wrong = tracked.amount_msat != amount.to_msat() || tracked.ends.0 != host;
                 let task = tracked.task;
                 if again.is_some() || wrong {
@@ -200,7 +201,7 @@ impl World {
                 let Some(tracked) = self.users.payments.get_mut(payment_hash) else {
                     return self.fail(format!("n{host} failed what nobody asked for"));
                 };
-                let again = tracked.sent.replace(Err(reason.clone()));
+                let again = tracked.sent.replace(Err(reason.clone())).filter(Result::is_ok);
                 let task = tracked.task;
                 if again.is_some() || tracked.ends.0 != host {
                     return self

@@ -137,6 +137,8 @@ pub(crate) struct World {
     pub(crate) revealed: BTreeMap<(usize, [u8; 32]), u64>,
     /// Answers that errors of nodes may not be compared with: channels closed by force on purpose.
     pub(crate) forced: BTreeSet<fulmen_types::ChannelId>,
+    /// The highest feerate that any node was told.
+    pub(crate) highest_feerate: u32,
     /// Commands that users thought of in the middle of a step.
     pub(crate) pending_commands: Vec<(usize, fulmen_node::CommandId, fulmen_node::Command)>,
     /// What was counted.
@@ -183,6 +185,7 @@ impl World {
             fundings: BTreeMap::new(),
             revealed: BTreeMap::new(),
             forced: BTreeSet::new(),
+            highest_feerate: plan.feerates[2],
             pending_commands: Vec::new(),
             stats: Stats::default(),
             failure: None,
