@@ -261,6 +261,7 @@ async fn every_command_works_for_people_and_scripts() {
     bob.stop().await.expect("it was well");
 }
 
+#[expect(clippy::panic, reason = "that is how a test fails")]
 async fn until(data_dir: &Path, args: &[&str], is_so: impl Fn(&Value) -> bool) {
     for _ in 0..600 {
         if is_so(&json(data_dir, args).await) {
@@ -271,6 +272,7 @@ async fn until(data_dir: &Path, args: &[&str], is_so: impl Fn(&Value) -> bool) {
     panic!("{args:?}: not within 30 s: {}", json(data_dir, args).await);
 }
 
+#[expect(clippy::panic, reason = "that is how a test fails")]
 async fn until_mempool(chain: &DevchainServer) {
     for _ in 0..600 {
         if chain.with_chain(|chain| !chain.mempool().is_empty()) {

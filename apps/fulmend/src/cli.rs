@@ -6,7 +6,7 @@ use clap::Parser;
 use fulmen_seed::SeedFile;
 use tracing_subscriber::EnvFilter;
 
-use crate::{Config, ConfigError, Daemon, DaemonError, LogFormat, Options};
+use crate::{Config, ConfigError, Daemon, DaemonError, LogFormat, Options, Secret};
 
 const PASSPHRASE: &str = "FULMEN_PASSPHRASE";
 
@@ -113,16 +113,16 @@ fn config_of(cli: Cli) -> Result<Config, DaemonError> {
 }
 
 /// The passphrase, from the environment or a prompt.
-fn passphrase_for(config: &Config) -> Result<Option<String>, DaemonError> {
+fn passphrase_for(config: &Config) -> Result<Option<Secret>, DaemonError> {
     if let Ok(passphrase) = std::env::var(PASSPHRASE) {
-        return Ok(Some(passphrase));
+        return Ok(Some(Secret::new(passphrase)));
     }
     let is_encrypted =
         SeedFile::exists(&config.data_dir) && SeedFile::open(&config.data_dir)?.is_encrypted();
     if is_encrypted && std::io::stdin().is_terminal() {
         let typed = rpassword::prompt_password("Passphrase of the seed: ");
         return typed
-            .map(Some)
+            .map(|typed| Some(Secret::new(typed)))
             .map_err(|e| DaemonError::System(e.to_string()));
     }
     Ok(None)

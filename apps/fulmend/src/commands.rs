@@ -1,6 +1,7 @@
 //! The commands of the API, one by one.
 
 use std::{
+    cmp::Reverse,
     future::Future,
     str::FromStr,
     sync::Arc,
@@ -370,7 +371,7 @@ impl Serve for api::ListInvoices {
         merge(&mut invoices, archived.await?, |invoice| {
             invoice.payment_hash.clone()
         });
-        invoices.sort_by(|a, b| b.created_at_millis.cmp(&a.created_at_millis));
+        invoices.sort_by_key(|invoice| Reverse(invoice.created_at_millis));
         invoices.truncate(self.limit.unwrap_or(usize::MAX));
         Ok(api::InvoiceList { invoices })
     }
@@ -460,7 +461,7 @@ impl Serve for api::ListPayments {
         merge(&mut payments, archived.await?, |payment| {
             payment.payment_hash.clone()
         });
-        payments.sort_by(|a, b| b.created_at_millis.cmp(&a.created_at_millis));
+        payments.sort_by_key(|payment| Reverse(payment.created_at_millis));
         payments.truncate(self.limit.unwrap_or(usize::MAX));
         Ok(api::PaymentList { payments })
     }

@@ -1,9 +1,11 @@
 //! What the owner decides: the file `fulmend.toml`, the environment and flags, in this order.
 
 use std::{
+    convert::Infallible,
     fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use bitcoin::{Amount, Network};
@@ -68,7 +70,7 @@ pub struct Options {
     /// The RPC password. Better in the file or the environment: others can see flags
     #[arg(long, value_name = "PASSWORD")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub bitcoind_password: Option<String>,
+    pub bitcoind_password: Option<Secret>,
     /// The first block with coins of the wallet, for a wallet restored from words
     #[arg(long, value_name = "HEIGHT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,6 +150,37 @@ pub struct Options {
     pub log_format: Option<LogFormat>,
 }
 
+/// A text that is not shown by `Debug`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides a text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+impl FromStr for Secret {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self::new(text))
+    }
+}
+
 /// How lines of the log look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -199,7 +232,7 @@ pub struct Config {
     /// How it is logged.
     pub log_format: LogFormat,
     /// The passphrase of the seed file.
-    pub passphrase: Option<String>,
+    pub passphrase: Option<Secret>,
     /// The policy of the node.
     pub node: NodeConfig,
 }
@@ -279,7 +312,10 @@ impl Config {
             options.bitcoind_password,
             options.bitcoind_cookie,
         ) {
-            (Some(user), Some(password), None) => Auth::UserPassword { user, password },
+            (Some(user), Some(password), None) => Auth::UserPassword {
+                user,
+                password: password.0,
+            },
             (None, None, Some(cookie)) => Auth::CookieFile(cookie),
             (None, None, None) => config.bitcoind_auth,
             _ => {

@@ -35,7 +35,7 @@ use tokio::{
 use crate::{
     DaemonError,
     commands::App,
-    config::{Config, network_name},
+    config::{Config, Secret, network_name},
     edge::EdgeStore,
     events::EventLog,
     graph_file, http,
@@ -87,6 +87,8 @@ impl Daemon {
         let started = Instant::now();
         let dir = config.data_dir.clone();
         let lock = lock(&dir)?;
+        // Left behind by a kill, it would lead clients astray.
+        let _ = fs::remove_file(dir.join(ADDRESS_FILE));
         let seed_file = SeedFile::open(&dir)?;
         let seed = unlock(&seed_file, config.passphrase.clone()).await?;
         let network = config.network();
@@ -361,12 +363,12 @@ fn lock(dir: &Path) -> Result<File, DaemonError> {
 /// Hashing a passphrase takes a while on purpose.
 async fn unlock(
     file: &SeedFile,
-    passphrase: Option<String>,
+    passphrase: Option<Secret>,
 ) -> Result<fulmen_seed::Seed, DaemonError> {
     if !file.is_encrypted() {
         return Ok(file.unlock(None)?);
     }
-    tokio::task::block_in_place(|| Ok(file.unlock(passphrase.as_deref())?))
+    tokio::task::block_in_place(|| Ok(file.unlock(passphrase.as_ref().map(Secret::expose))?))
 }
 
 async fn bind(

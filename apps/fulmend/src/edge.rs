@@ -64,6 +64,11 @@ impl EdgeStore {
         }
     }
 
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut inner = self.lock();
+        inner.store.as_mut().ok_or_else(closed)?.get(&edge_key(key))
+    }
+
     /// At most `limit` records whose key begins with `prefix`, from the key `from` on.
     pub(crate) fn scan_prefix(
         &self,

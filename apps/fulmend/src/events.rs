@@ -15,9 +15,11 @@ use fulmen_types::{
 };
 use tokio::sync::{oneshot, watch};
 
-use crate::edge::{EdgeStore, edge_key, number_of, numbered};
+use crate::edge::{EdgeStore, edge_key, numbered};
 
 const PREFIX: &[u8] = b"event/";
+/// The number of the last one.
+const LAST: &[u8] = b"last-event";
 /// So many events are kept.
 const KEPT: u64 = 100_000;
 /// So many are read at once.
@@ -38,10 +40,14 @@ struct Inner {
 
 impl EventLog {
     pub(crate) fn open(edge: EdgeStore) -> Result<Self, StoreError> {
-        let mut last = 0;
-        for (key, _) in edge.load_prefix(PREFIX)? {
-            last = number_of(PREFIX, &key).unwrap_or(0).max(last);
+        // Start-up must not take the longer the more has happened.
+        let last = match edge.get(LAST)? {
+            Some(value) => <[u8; 8]>::try_from(value.as_slice())
+                .map(u64::from_be_bytes)
+                .ok(),
+            None => None,
         }
+        .unwrap_or(0);
         let (last, _) = watch::channel(last);
         Ok(Self {
             inner: Arc::new(Inner {
@@ -63,6 +69,9 @@ impl EventLog {
                 batch.delete(edge_key(numbered(PREFIX, old)));
             }
             newest = newest.max(event.number);
+        }
+        if newest > last {
+            batch.put(edge_key(LAST), newest.to_be_bytes().to_vec());
         }
         self.inner.edge.write(batch)?;
         self.inner.last.send_if_modified(|last| {

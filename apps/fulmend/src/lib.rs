@@ -38,7 +38,7 @@ mod wallet;
 
 pub use cli::{main_with_args, run};
 pub use config::{
-    CONFIG_FILE, Config, ConfigError, LogFormat, Options, network_name, parse_network,
+    CONFIG_FILE, Config, ConfigError, LogFormat, Options, Secret, network_name, parse_network,
 };
 pub use daemon::Daemon;
 pub use error::DaemonError;

@@ -20,6 +20,7 @@ use fulmend::DaemonError;
 const STRANGER: &str = "02c6047f9441ed7d6d3045406e95c07cd85c778e4b8cef3ca7abac09b95c709ee5";
 
 #[track_caller]
+#[expect(clippy::panic, reason = "that is how a test fails")]
 fn refused<T: std::fmt::Debug>(result: Result<T, ClientError>, code: ErrorCode, words: &[&str]) {
     match result {
         Err(error) if error.code() == Some(code) => {
@@ -427,7 +428,7 @@ async fn the_chain_may_go_away_and_come_back() {
     common::log();
     let dir = tempfile::tempdir().expect("a folder");
     let chain = Devchain::start();
-    let line = Line::open(free_port(), chain.server.addr()).await;
+    let line = Line::open(free_port(), chain.addr()).await;
     let address = line.address;
     let data_dir = dir.path().join("node");
     common::create_seed(&data_dir);
@@ -468,7 +469,7 @@ async fn the_chain_may_go_away_and_come_back() {
     // Meanwhile the world goes on; what happened is seen when the chain is back.
     chain.pay(&address_of_wallet, 123_456);
     chain.mine(7);
-    let _line = Line::open(address, chain.server.addr()).await;
+    let _line = Line::open(address, chain.addr()).await;
     until("it says that the chain is up", || async {
         matches!(node.info().await.chain, ChainState::Up { synced: true })
     })

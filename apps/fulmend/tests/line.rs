@@ -110,7 +110,7 @@ async fn many_payments_at_once_survive_a_restart_on_their_way() {
     };
     alice.client.call(&close).await.expect("begun");
     until("the commitment is in the mempool", || async {
-        chain.server.with_chain(|chain| !chain.mempool().is_empty())
+        !chain.mempool_is_empty()
     })
     .await;
     chain.mine(1);
@@ -125,7 +125,7 @@ async fn many_payments_at_once_survive_a_restart_on_their_way() {
         alice.synced(&chain).await;
     }
     until("the sweep is in the mempool", || async {
-        chain.server.with_chain(|chain| !chain.mempool().is_empty())
+        !chain.mempool_is_empty()
     })
     .await;
     chain.mine(1);

@@ -25,9 +25,9 @@ fn fulmend(chain: &Devchain, data_dir: &Path) -> Command {
         .arg("--data-dir")
         .arg(data_dir)
         .arg("--bitcoind")
-        .arg(chain.server.url())
+        .arg(format!("http://{}", chain.addr()))
         .arg("--bitcoind-cookie")
-        .arg(chain.server.cookie_path())
+        .arg(chain.cookie_path())
         .stderr(Stdio::piped());
     command
 }

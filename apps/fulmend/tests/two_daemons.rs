@@ -92,7 +92,7 @@ async fn open_pay_restart_pay_close() {
     };
     alice.client.call(&close).await.expect("begun");
     until("the closing transaction is in the mempool", || async {
-        chain.server.with_chain(|chain| !chain.mempool().is_empty())
+        !chain.mempool_is_empty()
     })
     .await;
     chain.mine(1);

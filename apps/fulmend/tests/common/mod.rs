@@ -14,34 +14,27 @@ use fulmen_api::{
     Balance, ChannelInfo, Client, Connect, GetInfo, ListChannels, NewAddress, NodeInfo, OpenChannel,
 };
 use fulmen_block_sync::Auth;
-use fulmen_devchain::{
-    Faucet,
-    server::{DevchainServer, ServerConfig},
-};
+use fulmen_devchain::Backend;
 use fulmen_seed::{Birthday, Seed, SeedFile};
 use fulmend::{Config, Daemon, DaemonError};
 
 /// How long anything may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An embedded chain.
+/// The embedded chain, or a real bitcoind where `BITCOIND_EXE` names one.
 pub(crate) struct Devchain {
-    pub(crate) server: DevchainServer,
-    faucet: Faucet,
+    backend: Backend,
 }
 
 impl Devchain {
     pub(crate) fn start() -> Self {
-        let server = DevchainServer::start(ServerConfig::default()).expect("a free port");
         Self {
-            server,
-            faucet: Faucet::default(),
+            backend: Backend::start().expect("a chain"),
         }
     }
 
     pub(crate) fn mine(&self, blocks: u32) {
-        self.server
-            .with_chain(|chain| chain.generate_to_script(blocks, &self.faucet.script()));
+        self.backend.generate(blocks).expect("it mines");
     }
 
     /// Pays to an address, confirmed.
@@ -49,17 +42,37 @@ impl Devchain {
         let address = Address::from_str(address)
             .expect("an address")
             .assume_checked();
-        self.server.with_chain(|chain| {
-            chain
-                .fund(&address.script_pubkey(), Amount::from_sat(amount_sat))
-                .expect("coins");
-        });
+        self.backend
+            .fund(&address.script_pubkey(), Amount::from_sat(amount_sat))
+            .expect("coins");
+    }
+
+    pub(crate) fn height(&self) -> u32 {
+        self.backend.height().expect("it answers")
+    }
+
+    pub(crate) fn mempool_is_empty(&self) -> bool {
+        let call = self
+            .backend
+            .client()
+            .call("getrawmempool", serde_json::json!([]));
+        call.expect("it answers")
+            .as_array()
+            .is_none_or(Vec::is_empty)
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.backend.addr()
+    }
+
+    pub(crate) fn cookie_path(&self) -> &Path {
+        self.backend.cookie_path()
     }
 
     pub(crate) fn config(&self, data_dir: &Path) -> Config {
         let mut config = Config::new(data_dir, Network::Regtest);
-        config.bitcoind = self.server.addr().to_string();
-        config.bitcoind_auth = Auth::CookieFile(self.server.cookie_path().to_path_buf());
+        config.bitcoind = self.addr().to_string();
+        config.bitcoind_auth = Auth::CookieFile(self.cookie_path().to_path_buf());
         config.listen = free_port();
         config.api = free_port();
         config.chain_poll_millis = 50;
@@ -156,7 +169,7 @@ impl Node {
 
     /// Waits until node and wallet have seen the chain's tip.
     pub(crate) async fn synced(&self, chain: &Devchain) {
-        let height = chain.server.with_chain(|chain| chain.height());
+        let height = chain.height();
         until("the tip is seen", || async {
             let info = self.info().await;
             info.block_height == height && info.wallet_height == height
@@ -186,7 +199,7 @@ pub(crate) async fn open_channel(
         .await
         .expect("it is accepted");
     until("the funding is in the mempool", || async {
-        chain.server.with_chain(|chain| !chain.mempool().is_empty())
+        !chain.mempool_is_empty()
     })
     .await;
     chain.mine(6);
