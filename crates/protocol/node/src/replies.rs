@@ -94,11 +94,11 @@ fn key(id: CommandId) -> RecordKey {
     RecordKey::new(Space::Command, id.0)
 }
 
-/// Whether doing it again would do something twice. A payment is known by its hash besides.
+/// Whether doing it again would do something twice: a payment that has failed since would be tried anew.
 const fn must_be_durable(reply: &Reply) -> bool {
     match reply {
-        Reply::ChannelOpening { .. } | Reply::Invoice { .. } => true,
-        Reply::Done | Reply::Payment { .. } => false,
+        Reply::ChannelOpening { .. } | Reply::Invoice { .. } | Reply::Payment { .. } => true,
+        Reply::Done => false,
     }
 }
 
