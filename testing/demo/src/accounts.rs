@@ -14,6 +14,7 @@ use crate::{
 };
 
 const DEPOSITED: &str = "deposited";
+const PUSHED: &str = "given at channel opening";
 const PAID: &str = "paid over Lightning";
 const RECEIVED: &str = "received over Lightning";
 const FEES_PAID: &str = "routing fees paid";
@@ -90,6 +91,10 @@ pub(crate) async fn settle(
     let mut ledger = Ledger::new(&NAMES);
     for (node, _, amount_sat) in &network.deposits {
         ledger.book(DEPOSITED, *node, msat(*amount_sat));
+    }
+    for channel in &network.channels {
+        ledger.book(PUSHED, channel.opener, -msat(channel.push_sat));
+        ledger.book(PUSHED, channel.peer, msat(channel.push_sat));
     }
     for label in [PAID, RECEIVED, FEES_PAID, FEES_EARNED, PENALTY] {
         ledger.row(label);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
-use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
+use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 
 /// Accounts with one column per node and one row per reason.
 #[derive(Clone, Debug, Default)]
@@ -54,7 +54,7 @@ impl Ledger {
     /// The table: the rows, what each node should have, what it has, and the difference.
     pub(crate) fn render(&self, actual_msat: &[i128]) -> String {
         let mut table = Table::new();
-        table.load_preset(UTF8_HORIZONTAL_ONLY);
+        table.load_preset(UTF8_FULL_CONDENSED);
         let mut header = vec!["satoshi".to_owned()];
         header.extend(self.nodes.iter().cloned());
         header.push("all".to_owned());
