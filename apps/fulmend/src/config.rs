@@ -26,6 +26,21 @@ const ENV_PREFIX: &str = "FULMEN_";
 /// Names of the environment that are not options: the place of everything else, and the passphrase.
 const ENV_OTHERS: &[&str] = &["data_dir", "config", "passphrase"];
 
+/// Options that are texts: in the environment `0123` is a name or password, not a number.
+const TEXTS: &[&str] = &[
+    "network",
+    "listen",
+    "api",
+    "bitcoind",
+    "bitcoind_cookie",
+    "bitcoind_user",
+    "bitcoind_password",
+    "alias",
+    "color",
+    "log_level",
+    "log_format",
+];
+
 /// All options. Each can stand in `fulmend.toml` under its name, in the environment as `FULMEN_<NAME>`
 /// and as a flag. What is left out has a default.
 #[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
@@ -279,8 +294,14 @@ impl Config {
         if file.exists() {
             figment = figment.merge(Toml::file_exact(file));
         }
+        figment = figment.merge(Env::prefixed(ENV_PREFIX).ignore(ENV_OTHERS).ignore(TEXTS));
+        for name in TEXTS {
+            let variable = format!("{ENV_PREFIX}{}", name.to_uppercase());
+            if let Ok(text) = std::env::var(variable) {
+                figment = figment.merge((*name, text));
+            }
+        }
         let options: Options = figment
-            .merge(Env::prefixed(ENV_PREFIX).ignore(ENV_OTHERS))
             .merge(Serialized::globals(flags))
             .extract()
             .map_err(|e| ConfigError(explain(&e)))?;

@@ -23,7 +23,7 @@ use fulmen_block_sync::{Bitcoind, BitcoindConfig, BlockRef, ChainInfo, FollowCon
 use fulmen_net_tokio::NetConfig;
 use fulmen_node::{BlockId, Command, CommandId, Node, NumberedEvent};
 use fulmen_persister::{SqliteOptions, SqliteStore, Store};
-use fulmen_seed::{Birthday, SeedFile};
+use fulmen_seed::{Birthday, Seed, SeedFile};
 use fulmen_signer::{KeysManager, Signer};
 use fulmen_types::{BlockHeight, Printable};
 use tokio::{
@@ -90,7 +90,8 @@ impl Daemon {
         // Left behind by a kill, it would lead clients astray.
         let _ = fs::remove_file(dir.join(ADDRESS_FILE));
         let seed_file = SeedFile::open(&dir)?;
-        let seed = unlock(&seed_file, config.passphrase.clone()).await?;
+        let seed_birthday = seed_file.birthday();
+        let seed = unlock(seed_file, config.passphrase.clone()).await?;
         let network = config.network();
         let signer: Arc<dyn Signer> = Arc::new(KeysManager::new(seed.node_seed(), network));
         let node_id = signer.node_id();
@@ -113,7 +114,7 @@ impl Daemon {
         let is_new = store.position()?.batch_seq == 0;
         let tip = first_tip(&client, network, is_new || wallet.is_new()).await?;
         if let (true, Some(tip)) = (wallet.is_new(), tip) {
-            let start = birthday(&client, &config, seed_file.birthday(), tip).await?;
+            let start = birthday(&client, &config, seed_birthday, tip).await?;
             wallet.start_at(start)?;
         }
 
@@ -360,15 +361,11 @@ fn lock(dir: &Path) -> Result<File, DaemonError> {
     }
 }
 
-/// Hashing a passphrase takes a while on purpose.
-async fn unlock(
-    file: &SeedFile,
-    passphrase: Option<Secret>,
-) -> Result<fulmen_seed::Seed, DaemonError> {
-    if !file.is_encrypted() {
-        return Ok(file.unlock(None)?);
-    }
-    tokio::task::block_in_place(|| Ok(file.unlock(passphrase.as_ref().map(Secret::expose))?))
+/// Hashing a passphrase takes a while on purpose: off the runtime's threads.
+async fn unlock(file: SeedFile, passphrase: Option<Secret>) -> Result<Seed, DaemonError> {
+    let work = move || file.unlock(passphrase.as_ref().map(Secret::expose));
+    let unlocked = tokio::task::spawn_blocking(work).await;
+    Ok(unlocked.map_err(|e| DaemonError::System(e.to_string()))??)
 }
 
 async fn bind(

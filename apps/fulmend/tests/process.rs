@@ -187,6 +187,33 @@ async fn mistakes_end_with_a_clear_error() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_environment_configures_it_too() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let chain = Devchain::start();
+    let data_dir = dir.path().join("node");
+    common::create_seed(&data_dir);
+    std::fs::write(
+        data_dir.join("fulmend.toml"),
+        "alias = 'of the file'\ncolor = '000000'",
+    )
+    .expect("ours");
+    let child = fulmend(&chain, &data_dir)
+        .env("FULMEN_ALIAS", "0123")
+        .env("FULMEN_FEE_PPM", "7")
+        .env("FULMEN_LOG_FORMAT", "json")
+        .stderr(Stdio::null())
+        .spawn();
+    let _process = Process(child.expect("a binary"));
+    until("it listens", || async {
+        Client::from_data_dir(&data_dir).is_ok()
+    })
+    .await;
+    let client = Client::from_data_dir(&data_dir).expect("just there");
+    let info = client.call(&GetInfo {}).await.expect("it answers");
+    assert_eq!(info.alias, "0123");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_encrypted_seed_wants_its_passphrase() {
     let dir = tempfile::tempdir().expect("a folder");
     let chain = Devchain::start();
