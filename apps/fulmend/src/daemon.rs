@@ -22,7 +22,7 @@ use fulmen_background_processor::{
 use fulmen_block_sync::{Bitcoind, BitcoindConfig, BlockRef, ChainInfo, FollowConfig};
 use fulmen_net_tokio::NetConfig;
 use fulmen_node::{BlockId, Command, CommandId, Node, NumberedEvent};
-use fulmen_persister::{SqliteOptions, SqliteStore, Store};
+use fulmen_persister::{SqliteOptions, SqliteStore, Store, SyncMode};
 use fulmen_seed::{Birthday, Seed, SeedFile};
 use fulmen_signer::{KeysManager, Signer};
 use fulmen_types::{BlockHeight, Printable};
@@ -63,6 +63,7 @@ pub struct Daemon {
     api: SocketAddr,
     listen: SocketAddr,
     client: Client,
+    sync_mode: SyncMode,
     stopping: watch::Sender<bool>,
     task: JoinHandle<Result<(), DaemonError>>,
 }
@@ -100,6 +101,7 @@ impl Daemon {
             max_page_count: config.store_max_pages,
         };
         let mut store = SqliteStore::open_with(dir.join(STORE_FILE), &options)?;
+        let sync_mode = store.sync_mode()?;
         let edge = EdgeStore::open(&dir.join(EDGE_FILE), config.store_max_pages)?;
         let wallet = OnchainWallet::open(edge.clone(), &seed.wallet_master(network)?, network)?;
         let log = EventLog::open(edge.clone())?;
@@ -226,6 +228,7 @@ impl Daemon {
             api: api_address,
             listen,
             client,
+            sync_mode,
             stopping,
             task,
         })
@@ -244,6 +247,11 @@ impl Daemon {
     /// Where peers connect.
     pub const fn listen_address(&self) -> SocketAddr {
         self.listen
+    }
+
+    /// How durable the node's store is, as its own connection said it at start.
+    pub const fn sync_mode(&self) -> &SyncMode {
+        &self.sync_mode
     }
 
     /// A client with the token.

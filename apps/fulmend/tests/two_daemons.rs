@@ -14,6 +14,10 @@ async fn open_pay_restart_pay_close() {
     let chain = Devchain::start();
     let alice = chain.new_node(dir.path(), "alice").await;
     let bob = chain.new_node(dir.path(), "bob").await;
+    for node in [&alice, &bob] {
+        let mode = node.daemon.sync_mode();
+        assert_eq!((mode.journal_mode.as_str(), mode.synchronous), ("wal", 2));
+    }
     alice.fund(&chain, 10_000_000).await;
     bob.fund(&chain, 1_000_000).await;
     let channel = open_channel(&chain, &alice, &bob, 2_000_000).await;
