@@ -90,10 +90,28 @@ impl Client {
 
     /// Gives a command and waits for the answer.
     pub async fn call<R: Request>(&self, request: &R) -> Result<R::Answer, ClientError> {
+        self.call_with(None, request).await
+    }
+
+    /// The same with a key of the caller's: who does not know whether a command has arrived gives it
+    /// again with the same key, and it is done once.
+    pub async fn call_once<R: Request>(
+        &self,
+        key: &str,
+        request: &R,
+    ) -> Result<R::Answer, ClientError> {
+        self.call_with(Some(key), request).await
+    }
+
+    async fn call_with<R: Request>(
+        &self,
+        key: Option<&str>,
+        request: &R,
+    ) -> Result<R::Answer, ClientError> {
         let body =
             serde_json::to_vec(request).map_err(|e| ClientError::Malformed(e.to_string()))?;
         let path = format!("/v1/{}", R::NAME);
-        let answer = self.raw(Method::POST, &path, body);
+        let answer = self.raw(Method::POST, &path, key, body);
         let bytes = tokio::time::timeout(self.timeout, answer)
             .await
             .map_err(|_| ClientError::Timeout)??;
@@ -103,7 +121,7 @@ impl Client {
     /// Any command by name with any JSON, for tools.
     pub async fn call_json(&self, command: &str, body: Vec<u8>) -> Result<Vec<u8>, ClientError> {
         let path = format!("/v1/{command}");
-        let answer = self.raw(Method::POST, &path, body);
+        let answer = self.raw(Method::POST, &path, None, body);
         tokio::time::timeout(self.timeout, answer)
             .await
             .map_err(|_| ClientError::Timeout)?
@@ -112,7 +130,7 @@ impl Client {
     /// The events from number `from` on (the first is 1); with `follow` also those to come.
     pub async fn events(&self, from: u64, follow: bool) -> Result<EventStream, ClientError> {
         let path = format!("/v1/events?from={from}&follow={follow}");
-        let response = self.send(Method::GET, &path, Vec::new()).await?;
+        let response = self.send(Method::GET, &path, None, Vec::new()).await?;
         if response.status() != StatusCode::OK {
             return Err(refusal(response.status(), &collect(response).await?));
         }
@@ -122,8 +140,14 @@ impl Client {
         })
     }
 
-    async fn raw(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Vec<u8>, ClientError> {
-        let response = self.send(method, path, body).await?;
+    async fn raw(
+        &self,
+        method: Method,
+        path: &str,
+        key: Option<&str>,
+        body: Vec<u8>,
+    ) -> Result<Vec<u8>, ClientError> {
+        let response = self.send(method, path, key, body).await?;
         let status = response.status();
         let bytes = collect(response).await?;
         if status.is_success() {
@@ -137,9 +161,14 @@ impl Client {
         &self,
         method: Method,
         path: &str,
+        key: Option<&str>,
         body: Vec<u8>,
     ) -> Result<Response<Incoming>, ClientError> {
-        let request = HttpRequest::builder()
+        let mut request = HttpRequest::builder();
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        let request = request
             .method(method)
             .uri(format!("http://{}{path}", self.address))
             .header(AUTHORIZATION, format!("Bearer {}", self.token))

@@ -59,6 +59,14 @@ async fn open_pay_restart_pay_close() {
     assert_eq!(one.len(), 1);
     assert_eq!(one[0].received_msat, Some(5_000));
 
+    // A command with a key of its own is done once.
+    let command = Invoice::of_msat(1_000, "once");
+    let once = bob.client.call_once("key 1", &command).await.expect("made");
+    let again = bob.client.call_once("key 1", &command).await.expect("made");
+    let other = bob.client.call_once("key 2", &command).await.expect("made");
+    assert_eq!(once, again);
+    assert_ne!(once, other);
+
     // Both restart, and go on.
     let before = alice.balance().await;
     let alice_config = alice.stop().await;
