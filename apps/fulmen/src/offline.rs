@@ -38,10 +38,10 @@ pub(crate) fn create(global: &Global, args: &CreateArgs) -> Result<(), Problem> 
         .map(|row| row.concat().trim_end().to_owned())
         .collect();
     line(&format!(
-        "The seed of the new node, in {}:\n\n{}\n\nWrite these 24 words down now, on paper: they are shown this once. Whoever has them has the money.\nThey bring back the on-chain wallet, not the channels: keep the data directory safe too.\n\nNext: start the daemon with `fulmend --network {}`.",
+        "The seed of the new node, in {}:\n\n{}\n\nWrite these 24 words down now, on paper: they are shown this once. Whoever has them has the money.\nThey bring back the on-chain wallet, not the channels: keep the data directory safe too.\n\nNext: start the daemon with `{}`.",
         dir.display(),
         rows.join("\n"),
-        global.network
+        daemon(global)
     ))
 }
 
@@ -58,11 +58,23 @@ pub(crate) fn restore(global: &Global, args: &RestoreArgs) -> Result<(), Problem
         return line(&json!({ "data_dir": dir }).to_string());
     }
     line(&format!(
-        "The seed is restored, in {}.\n\nThe on-chain wallet comes back: the daemon looks through the chain from block {} on at its first start.\nChannels don't: the words know nothing of them. If the node had open channels, don't run it on the\nwords alone while its old data directory may still exist; what peers close is swept to the wallet only\nwhere it pays an address of it.\n\nNext: start the daemon with `fulmend --network {}`.",
+        "The seed is restored, in {}.\n\nThe on-chain wallet comes back: the daemon looks through the chain from block {} on at its first start.\nChannels don't: the words know nothing of them. If the node had open channels, don't run it on the\nwords alone while its old data directory may still exist; what peers close is swept to the wallet only\nwhere it pays an address of it.\n\nNext: start the daemon with `{}`.",
         dir.display(),
         args.birthday_height,
-        global.network
+        daemon(global)
     ))
+}
+
+/// How to start the daemon there.
+fn daemon(global: &Global) -> String {
+    match &global.data_dir {
+        Some(dir) => format!(
+            "fulmend --network {} --data-dir {}",
+            global.network,
+            dir.display()
+        ),
+        None => format!("fulmend --network {}", global.network),
+    }
 }
 
 /// Before anything is typed or shown.

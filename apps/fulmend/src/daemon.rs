@@ -349,12 +349,36 @@ fn at(path: &Path, error: io::Error) -> DaemonError {
     }
 }
 
+/// The store is nobody else's business: it holds preimages and peers.
+#[cfg(unix)]
+fn make_private(dir: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let Ok(metadata) = fs::metadata(dir) else {
+        return;
+    };
+    if metadata.permissions().mode() & 0o077 == 0 {
+        return;
+    }
+    match fs::set_permissions(dir, fs::Permissions::from_mode(0o700)) {
+        Ok(()) => {
+            tracing::info!(dir = %dir.display(), "others could read the data directory; not any more")
+        }
+        Err(error) => {
+            tracing::warn!(%error, dir = %dir.display(), "others can read the data directory")
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn make_private(_dir: &Path) {}
+
 fn lock(dir: &Path) -> Result<File, DaemonError> {
     if !dir.is_dir() {
         return Err(DaemonError::Seed(fulmen_seed::SeedError::Missing(
             dir.join(fulmen_seed::SEED_FILE),
         )));
     }
+    make_private(dir);
     let path = dir.join(LOCK_FILE);
     let file = File::options()
         .create(true)
