@@ -314,6 +314,10 @@ impl Node {
 
     /// After a restart: everything that the world must hold, again.
     fn say_again(&mut self, step: &mut Step) {
+        // Events that nobody has acknowledged, before any new one: listeners go by their numbers.
+        for event in self.events.after(0) {
+            step.act(ActionKind::Event(event.clone()));
+        }
         // What of our HTLCs is out decides which payments and forwards are on their way.
         let links: Vec<NodeLink> = self
             .channels
