@@ -272,3 +272,70 @@ pub(crate) fn to_api(event: &NumberedEvent) -> api::Event {
         kind,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fulmen_types::Timestamp;
+
+    fn event(number: u64) -> NumberedEvent {
+        let event = Event::Alert {
+            message: format!("event {number}"),
+        };
+        NumberedEvent {
+            number,
+            at: Timestamp::from_secs(number),
+            event,
+        }
+    }
+
+    fn numbers(log: &EventLog, from: u64) -> Vec<u64> {
+        let events = log.read(from).expect("readable");
+        events.iter().map(|event| event.number).collect()
+    }
+
+    #[test]
+    fn events_that_come_again_are_kept_once_and_old_ones_go() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("edge.sqlite");
+        let edge = EdgeStore::open(&path, None).expect("new");
+        let log = EventLog::open(edge.clone()).expect("new");
+        log.append(&[event(1), event(2)]).expect("room");
+        log.append(&[event(1), event(2), event(3)]).expect("room");
+        assert_eq!(numbers(&log, 0), [1, 2, 3]);
+        assert_eq!(numbers(&log, 3), [3]);
+        assert_eq!(numbers(&log, 4), Vec::<u64>::new());
+        edge.close();
+
+        let edge = EdgeStore::open(&path, None).expect("free again");
+        let log = EventLog::open(edge).expect("readable");
+        assert_eq!(*log.watch().borrow(), 3);
+        log.append(&[event(3), event(KEPT + 1), event(KEPT + 2)])
+            .expect("room");
+        assert_eq!(numbers(&log, 0), [3, KEPT + 1, KEPT + 2]);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_payment_is_told_of_its_end() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let edge = EdgeStore::open(&dir.path().join("edge.sqlite"), None).expect("new");
+        let log = EventLog::open(edge).expect("new");
+        let hash = PaymentHash::new([1; 32]);
+        let (first, second) = (log.end_of(hash), log.end_of(hash));
+        let other = log.end_of(PaymentHash::new([2; 32]));
+        drop(first);
+        let failed = Event::PaymentFailed {
+            payment_hash: hash,
+            reason: "no way".into(),
+        };
+        log.append(&[NumberedEvent {
+            event: failed,
+            ..event(1)
+        }])
+        .expect("room");
+        assert_eq!(second.await, Ok(()));
+        drop(other);
+        log.forget(&PaymentHash::new([2; 32]));
+        assert!(log.inner.waiting.lock().expect("not poisoned").is_empty());
+    }
+}
