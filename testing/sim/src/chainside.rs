@@ -37,7 +37,10 @@ impl World {
         self.change_feerates();
         let tip = self.chain.tip();
         let count = self.chain.block(&tip).map_or(0, |b| b.txdata.len()) - 1;
-        self.say(format!("block {} with {count} transactions", self.chain.height()));
+        self.say(format!(
+            "block {} with {count} transactions",
+            self.chain.height()
+        ));
         for host in 0..self.hosts.len() {
             self.ask_chain(host);
         }
@@ -76,14 +79,18 @@ impl World {
     pub(crate) fn chain_step(&mut self, index: usize) {
         let host = &mut self.hosts[index];
         host.chain_step = false;
-        let Some(tip) = host.node.as_ref().map(|node| node.chain_tip()[0]) else { return };
+        let Some(tip) = host.node.as_ref().map(|node| node.chain_tip()[0]) else {
+            return;
+        };
         let height = tip.height.to_u32();
         if !self.chain.is_active(&tip.hash) {
             self.feed(index, Input::BlockDisconnected(tip));
             return self.ask_chain(index);
         }
         if height < self.chain.height() {
-            let Some(block) = self.block(index, height + 1) else { return };
+            let Some(block) = self.block(index, height + 1) else {
+                return;
+            };
             self.feed(index, Input::BlockConnected(Arc::new(block)));
             return self.ask_chain(index);
         }
@@ -103,7 +110,10 @@ impl World {
             .map(|(place, tx)| (place, tx.clone()))
             .collect();
         Some(Block {
-            id: BlockId { height: BlockHeight::new(height), hash },
+            id: BlockId {
+                height: BlockHeight::new(height),
+                hash,
+            },
             previous: block.header.prev_blockhash,
             time: block.header.time,
             transactions,
@@ -118,23 +128,38 @@ impl World {
         inputs: &mut VecDeque<Input>,
         matches: impl Fn(&Transaction) -> bool,
     ) {
-        let Some(node) = &self.hosts[index].node else { return };
+        let Some(node) = &self.hosts[index].node else {
+            return;
+        };
         let known = node.chain_tip();
         let oldest = known.last().map_or(0, |id| id.height.to_u32());
         let first = from.max(self.first_height.min(oldest));
         for height in first..=known[0].height.to_u32() {
             // The node's own chain, though a newer one may be the best already.
-            let own = known.iter().find(|id| id.height.to_u32() == height).map(|id| id.hash);
-            let Some(hash) = own.or_else(|| self.chain.block_hash(height)) else { continue };
-            let Some(block) = self.chain.block(&hash) else { continue };
+            let own = known
+                .iter()
+                .find(|id| id.height.to_u32() == height)
+                .map(|id| id.hash);
+            let Some(hash) = own.or_else(|| self.chain.block_hash(height)) else {
+                continue;
+            };
+            let Some(block) = self.chain.block(&hash) else {
+                continue;
+            };
             let transactions: Vec<(u32, Transaction)> = (0u32..)
                 .zip(&block.txdata)
                 .filter(|(_, tx)| matches(tx))
                 .map(|(place, tx)| (place, tx.clone()))
                 .collect();
             if !transactions.is_empty() {
-                let block = BlockId { height: BlockHeight::new(height), hash };
-                inputs.push_back(Input::LateMatches { block, transactions });
+                let block = BlockId {
+                    height: BlockHeight::new(height),
+                    hash,
+                };
+                inputs.push_back(Input::LateMatches {
+                    block,
+                    transactions,
+                });
             }
         }
     }

@@ -18,7 +18,10 @@ use crate::{host::listing, world::World};
 pub(crate) fn classes(effects: &Effects) -> Result<(), String> {
     for action in &effects.actions {
         if action.after > effects.seq {
-            return Err(format!("an action of step {} waits for {}", effects.seq, action.after));
+            return Err(format!(
+                "an action of step {} waits for {}",
+                effects.seq, action.after
+            ));
         }
         let at_once = action.class == ReleaseClass::Now;
         let speaks = match &action.kind {
@@ -38,7 +41,10 @@ pub(crate) fn classes(effects: &Effects) -> Result<(), String> {
             | ActionKind::Note { .. } => false,
         };
         if speaks {
-            return Err(format!("an action of class {:?}: {:?}", action.class, action.kind));
+            return Err(format!(
+                "an action of class {:?}: {:?}",
+                action.class, action.kind
+            ));
         }
     }
     Ok(())
@@ -51,7 +57,12 @@ impl World {
         index: usize,
         message: &OutMessage,
     ) -> Result<(), String> {
-        let OutMessage::RevokeAndAck { number, successor, .. } = message else { return Ok(()) };
+        let OutMessage::RevokeAndAck {
+            number, successor, ..
+        } = message
+        else {
+            return Ok(());
+        };
         let keys_id = successor.params.keys_id;
         let disk = &self.hosts[index].disk;
         let record = disk
@@ -61,22 +72,31 @@ impl World {
         let htlcs: Vec<&[u8]> = disk.durable_with_prefix(&prefix).collect();
         let channel = Channel::restore(record, htlcs)
             .map_err(|e| format!("the durable record of a channel can't be read: {e}"))?;
-        let durable = channel.commitment_numbers().map_or(0, |(ours, _)| ours.to_u64());
+        let durable = channel
+            .commitment_numbers()
+            .map_or(0, |(ours, _)| ours.to_u64());
         if durable <= number.to_u64() {
             return Err(format!(
                 "the secret of commitment {number} leaves while {durable} is the newest on disk"
             ));
         }
-        let known = self.revealed.entry((index, *keys_id.as_bytes())).or_default();
+        let known = self
+            .revealed
+            .entry((index, *keys_id.as_bytes()))
+            .or_default();
         *known = number.to_u64().max(*known);
         Ok(())
     }
 
     /// Before a transaction is signed: no commitment whose secret is out.
     pub(crate) fn check_broadcast(&self, index: usize, tx: &BroadcastTx) -> Result<(), String> {
-        let BroadcastTx::HolderCommitment(signing) = tx else { return Ok(()) };
+        let BroadcastTx::HolderCommitment(signing) = tx else {
+            return Ok(());
+        };
         let number = signing.commitment.content.number.to_u64();
-        let revealed = self.revealed.get(&(index, *signing.params.keys_id.as_bytes()));
+        let revealed = self
+            .revealed
+            .get(&(index, *signing.params.keys_id.as_bytes()));
         match revealed {
             Some(revealed) if number <= *revealed => Err(format!(
                 "commitment {number} is to be broadcast, and the secret of {revealed} is out"
@@ -92,7 +112,9 @@ impl World {
         let host = &mut self.hosts[index];
         let mut disk = host.disk.clone();
         let mut effects = VecDeque::new();
-        let Some(node) = host.node.as_mut() else { return };
+        let Some(node) = host.node.as_mut() else {
+            return;
+        };
         for (peer, epoch) in host.connections.clone() {
             let epoch = ConnEpoch(epoch);
             effects.push_back(node.handle(now, Input::PeerDisconnected { peer, epoch }));
@@ -103,8 +125,7 @@ impl World {
         disk.commit(u64::MAX);
         let config = host.config.clone();
         let before = listing(node);
-        let restored =
-            Node::restore(config, host.id, &Boot { entropy }, now, &disk.records());
+        let restored = Node::restore(config, host.id, &Boot { entropy }, now, &disk.records());
         self.stats.restores += 1;
         match restored {
             Err(error) => self.fail(format!("n{index} could not be restored: {error}")),
@@ -113,8 +134,10 @@ impl World {
                 if before != after {
                     let lost = before.iter().filter(|l| !after.contains(l));
                     let new = after.iter().filter(|l| !before.contains(l));
-                    let lines: Vec<String> =
-                        lost.map(|l| format!("- {l}")).chain(new.map(|l| format!("+ {l}"))).collect();
+                    let lines: Vec<String> = lost
+                        .map(|l| format!("- {l}"))
+                        .chain(new.map(|l| format!("+ {l}")))
+                        .collect();
                     self.fail(format!(
                         "n{index} is another after a restart:\n{}",
                         lines.join("\n")
@@ -141,8 +164,7 @@ impl World {
                 let balances = Msat::checked_sum(parts).map_or(u64::MAX, Msat::to_msat);
                 let in_htlcs = Msat::checked_sum(htlcs).map_or(u64::MAX, Msat::to_msat);
                 // Balances are those of the newest commitment; not every HTLC is on it yet, or still.
-                let is_whole =
-                    balances <= capacity && capacity - balances <= in_htlcs;
+                let is_whole = balances <= capacity && capacity - balances <= in_htlcs;
                 if live && !is_whole {
                     self.fail(format!(
                         "n{index}: channel {} of {} holds {parts:?} and HTLCs of {htlcs:?}",

@@ -40,7 +40,9 @@ impl Disk {
     }
 
     fn apply_first(&mut self) {
-        let Some((_, batch)) = self.pending.pop_front() else { return };
+        let Some((_, batch)) = self.pending.pop_front() else {
+            return;
+        };
         for (key, value) in batch.iter() {
             match value {
                 Some(value) => self.durable.insert(key.clone(), value.to_vec()),
@@ -82,7 +84,10 @@ impl Disk {
     /// A record as the node that wrote it sees it: with what is on its way.
     pub(crate) fn read(&self, key: &RecordKey) -> Option<Vec<u8>> {
         let pending = self.pending.iter().rev().find_map(|(_, batch)| {
-            batch.iter().find(|(k, _)| *k == key).map(|(_, value)| value.map(<[u8]>::to_vec))
+            batch
+                .iter()
+                .find(|(k, _)| *k == key)
+                .map(|(_, value)| value.map(<[u8]>::to_vec))
         });
         pending.unwrap_or_else(|| self.durable.get(key).cloned())
     }

@@ -18,6 +18,13 @@ use crate::{
     world::{Happening, World},
 };
 
+/// How long all nodes must be up to have rested.
+const REST_MILLIS: u64 = 4_000;
+/// For so many blocks there may be crashes without a rest.
+const CRASH_BLOCKS: u32 = 5;
+/// The longest outage in blocks.
+const OUTAGE_BLOCKS: u64 = 4;
+
 impl World {
     /// Gives a node an input.
     pub(crate) fn feed(&mut self, host: usize, input: Input) {
@@ -27,7 +34,9 @@ impl World {
     pub(crate) fn feed_all(&mut self, host: usize, mut inputs: VecDeque<Input>) {
         while let Some(input) = inputs.pop_front() {
             let now = self.timestamp();
-            let Some(node) = self.hosts[host].node.as_mut() else { return };
+            let Some(node) = self.hosts[host].node.as_mut() else {
+                return;
+            };
             let effects = node.handle(now, input);
             self.stats.steps += 1;
             self.hosts[host].touched = true;
@@ -39,19 +48,17 @@ impl World {
     }
 
     /// What a step brings about. Inputs that follow at once go to `inputs`.
-    pub(crate) fn effects(
-        &mut self,
-        index: usize,
-        effects: Effects,
-        inputs: &mut VecDeque<Input>,
-    ) {
+    pub(crate) fn effects(&mut self, index: usize, effects: Effects, inputs: &mut VecDeque<Input>) {
         if let Err(what) = check::classes(&effects) {
             return self.fail(format!("n{index}: {what}"));
         }
         let host = &mut self.hosts[index];
         let boot = host.boot;
         let wake = effects.next_wake.map(|at| at.to_millis().max(self.now + 1));
-        let new_wake = wake.filter(|at| host.wake.is_none_or(|known| known <= self.now || *at < known));
+        let new_wake = wake.filter(|at| {
+            host.wake
+                .is_none_or(|known| known <= self.now || *at < known)
+        });
         if let Some(at) = new_wake {
             host.wake = Some(at);
         }
@@ -67,7 +74,14 @@ impl World {
                 self.hosts[index].outbox.durable(seq);
                 self.draw_crash(index);
             } else {
-                self.after(delay, Happening::Commit { host: index, boot, seq });
+                self.after(
+                    delay,
+                    Happening::Commit {
+                        host: index,
+                        boot,
+                        seq,
+                    },
+                );
             }
         }
         self.release(index, inputs);
@@ -90,8 +104,15 @@ impl World {
         self.feed_all(index, inputs);
     }
 
+    /// The budget of faults: within so many blocks all nodes must have been up together for a while, or
+    /// deadlines pass that no node can help.
     fn draw_crash(&mut self, index: usize) {
-        if self.faults.crash > 0 && self.rng.chance(self.faults.crash) {
+        let all_up = self.hosts.iter().all(|host| host.node.is_some());
+        if all_up && self.now - self.last_crash > REST_MILLIS {
+            self.rested_at = self.chain.height();
+        }
+        let has_budget = self.chain.height().saturating_sub(self.rested_at) < CRASH_BLOCKS;
+        if has_budget && self.faults.crash > 0 && self.rng.chance(self.faults.crash) {
             self.hosts[index].crash = true;
         }
     }
@@ -131,9 +152,16 @@ impl World {
         host.chain_step = false;
         self.stats.crashes += 1;
         self.stats.lost_batches += u64::try_from(lost).unwrap_or(0);
-        self.say(format!("n{index} crashes: {kept} unacknowledged batches kept, {lost} lost"));
+        self.say(format!(
+            "n{index} crashes: {kept} unacknowledged batches kept, {lost} lost"
+        ));
         self.cut_all(index);
-        let outage = 1 + self.delay(self.faults.outage);
+        self.last_crash = self.now;
+        let most = self
+            .faults
+            .outage
+            .min(OUTAGE_BLOCKS * self.block_interval());
+        let outage = 1 + self.delay(most);
         self.after(outage, Happening::Restart { host: index });
     }
 
@@ -190,12 +218,22 @@ impl World {
         match kind {
             // The outbox hands messages out apart.
             ActionKind::Send { lane, message } => self.send(index, lane, message),
-            ActionKind::Disconnect { peer, epoch, reason } => {
+            ActionKind::Disconnect {
+                peer,
+                epoch,
+                reason,
+            } => {
                 self.say(format!("n{index} ends #{}: {reason:?}", epoch.0));
                 self.node_disconnects(index, peer, epoch.0, &reason);
             }
-            ActionKind::Connect { peer, addresses: _, keep } => {
-                let Some(to) = self.host_of(&peer) else { return };
+            ActionKind::Connect {
+                peer,
+                addresses: _,
+                keep,
+            } => {
+                let Some(to) = self.host_of(&peer) else {
+                    return;
+                };
                 if keep {
                     self.hosts[index].keep.insert(peer);
                 }
@@ -212,7 +250,10 @@ impl World {
                     tx.input.iter().any(|i| i.previous_output == outpoint)
                 });
             }
-            ActionKind::WatchScript { script_pubkey, from } => {
+            ActionKind::WatchScript {
+                script_pubkey,
+                from,
+            } => {
                 self.hosts[index].scripts.insert(script_pubkey.clone());
                 self.late_matches(index, from.to_u32(), inputs, |tx| {
                     tx.output.iter().any(|o| o.script_pubkey == script_pubkey)
@@ -232,11 +273,16 @@ impl World {
 
     fn ask(&mut self, index: usize, id: RequestId, ask: Ask) {
         let host = &mut self.hosts[index];
-        let height = host.node.as_ref().map_or(0, |n| n.chain_tip()[0].height.to_u32());
+        let height = host
+            .node
+            .as_ref()
+            .map_or(0, |n| n.chain_tip()[0].height.to_u32());
         let answer = match ask {
             Ask::Sign(request) => Answer::Signed(host.keys.answer(&request)),
             Ask::Route(query) => {
-                let Some(node) = host.node.as_mut() else { return };
+                let Some(node) = host.node.as_mut() else {
+                    return;
+                };
                 let graph = node.graph();
                 Answer::Route(query.find_route(&graph))
             }
@@ -266,7 +312,15 @@ impl World {
         };
         let boot = self.hosts[index].boot;
         let delay = self.delay(self.faults.answer);
-        self.after(delay, Happening::Answer { host: index, boot, id, answer: Box::new(answer) });
+        self.after(
+            delay,
+            Happening::Answer {
+                host: index,
+                boot,
+                id,
+                answer: Box::new(answer),
+            },
+        );
     }
 
     fn utxo(&self, scid: ShortChannelId) -> UtxoAnswer {
@@ -293,7 +347,9 @@ impl World {
             match tx.complete(&self.hosts[index].keys) {
                 Ok(tx) => txs.push(tx),
                 Err(error) => {
-                    self.fail(format!("n{index}: the signer refuses a broadcast: {error:?}"));
+                    self.fail(format!(
+                        "n{index}: the signer refuses a broadcast: {error:?}"
+                    ));
                     answer = Some(BroadcastAnswer::Unsigned(format!("{error:?}")));
                 }
             }
@@ -302,12 +358,22 @@ impl World {
         let ids: Vec<Txid> = txs.iter().map(Transaction::compute_txid).collect();
         self.say(format!("n{index} broadcasts {ids:?}: {answer:?}"));
         if let BroadcastAnswer::Other(why) = &answer {
-            self.fail(format!("n{index} broadcasts {ids:?}, which is refused: {why}"));
+            self.fail(format!(
+                "n{index} broadcasts {ids:?}, which is refused: {why}"
+            ));
         }
         let boot = self.hosts[index].boot;
         let delay = self.delay(self.faults.answer);
         let answer = Box::new(Answer::Broadcast(answer));
-        self.after(delay, Happening::Answer { host: index, boot, id, answer });
+        self.after(
+            delay,
+            Happening::Answer {
+                host: index,
+                boot,
+                id,
+                answer,
+            },
+        );
     }
 
     fn submit(&mut self, txs: &[Transaction]) -> BroadcastAnswer {
@@ -373,17 +439,26 @@ impl World {
         if let Some(known) = host.events.get(&event.number) {
             if *known != event.event {
                 let number = event.number;
-                self.fail(format!("n{index}: event {number} changed after it was told"));
+                self.fail(format!(
+                    "n{index}: event {number} changed after it was told"
+                ));
             }
             return;
         }
-        let last = host.events.last_key_value().map_or(0, |(number, _)| *number);
+        let last = host
+            .events
+            .last_key_value()
+            .map_or(0, |(number, _)| *number);
         if event.number != last + 1 {
             let number = event.number;
             return self.fail(format!("n{index}: event {number} follows event {last}"));
         }
         host.events.insert(event.number, event.event.clone());
-        self.say(format!("n{index} event {}: {}", event.number, describe(&event.event)));
+        self.say(format!(
+            "n{index} event {}: {}",
+            event.number,
+            describe(&event.event)
+        ));
         self.user_hears(index, &event.event);
     }
 }

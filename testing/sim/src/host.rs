@@ -23,7 +23,10 @@ impl Keys {
     /// The keys of a seed.
     pub(crate) fn new(seed: [u8; 32]) -> Self {
         let manager = KeysManager::new(seed, bitcoin::Network::Regtest);
-        Self { manager, state: Mutex::new(SignerState::new()) }
+        Self {
+            manager,
+            state: Mutex::new(SignerState::new()),
+        }
     }
 }
 
@@ -92,13 +95,21 @@ pub(crate) struct Host {
 impl Host {
     /// Whether a transaction is of interest.
     pub(crate) fn watches(&self, tx: &Transaction) -> bool {
-        tx.input.iter().any(|i| self.outpoints.contains(&i.previous_output))
-            || tx.output.iter().any(|o| self.scripts.contains(&o.script_pubkey))
+        tx.input
+            .iter()
+            .any(|i| self.outpoints.contains(&i.previous_output))
+            || tx
+                .output
+                .iter()
+                .any(|o| self.scripts.contains(&o.script_pubkey))
     }
 
     /// The node's channels; none while it is down.
     pub(crate) fn channels(&self) -> Vec<ChannelInfo> {
-        self.node.as_ref().map(Node::channels_info).unwrap_or_default()
+        self.node
+            .as_ref()
+            .map(Node::channels_info)
+            .unwrap_or_default()
     }
 }
 
@@ -130,12 +141,14 @@ pub(crate) fn listing(node: &Node) -> Vec<String> {
             )
         })
         .collect();
-    lines.extend(node.payments().map(|p| {
-        format!("payment {} {:?}", p.request.payment_hash, p.status)
-    }));
-    lines.extend(node.invoices().map(|i| {
-        format!("invoice {} {:?}", i.payment_hash(), i.status)
-    }));
+    lines.extend(
+        node.payments()
+            .map(|p| format!("payment {} {:?}", p.request.payment_hash, p.status)),
+    );
+    lines.extend(
+        node.invoices()
+            .map(|i| format!("invoice {} {:?}", i.payment_hash(), i.status)),
+    );
     lines.sort();
     lines
 }

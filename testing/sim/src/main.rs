@@ -31,7 +31,9 @@ struct Arguments {
 }
 
 fn range(text: &str) -> Result<(u64, u64), String> {
-    let (from, to) = text.split_once("..").ok_or("give a range as A..B, for instance 0..100")?;
+    let (from, to) = text
+        .split_once("..")
+        .ok_or("give a range as A..B, for instance 0..100")?;
     let number = |text: &str| text.parse::<u64>().map_err(|e| format!("{text:?}: {e}"));
     Ok((number(from)?, number(to)?))
 }
@@ -73,7 +75,12 @@ fn many(from: u64, to: u64, keep_going: bool) -> ExitCode {
         }
         if said.elapsed().as_secs() >= 5 {
             said = Instant::now();
-            println!("{} of {} seeds, {} failed", seed + 1 - from, to - from, failed.len());
+            println!(
+                "{} of {} seeds, {} failed",
+                seed + 1 - from,
+                to - from,
+                failed.len()
+            );
         }
     }
     let seconds = begun.elapsed().as_secs_f64();
@@ -93,7 +100,7 @@ fn rate(count: u64, seconds: f64) -> f64 {
 
 fn summary(s: &Stats) -> String {
     format!(
-        "{} steps, {} messages, {} channels, {} payments succeeded and {} failed, {} forwards, {} crashes ({} batches lost), {} disconnects, {} blocks, {} reorgs, {} closes ({} by force), {} restarts compared",
+        "{} steps, {} messages, {} channels, {} payments succeeded and {} failed, {} forwards, {} crashes ({} batches lost), {} disconnects, {} blocks, {} reorgs, {} closes ({} by force, {} of them with HTLCs), {} restarts compared",
         s.steps,
         s.messages,
         s.channels,
@@ -107,6 +114,7 @@ fn summary(s: &Stats) -> String {
         s.reorgs,
         s.closes,
         s.forced,
+        s.forced_in_flight,
         s.restores
     )
 }

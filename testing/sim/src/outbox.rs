@@ -38,20 +38,36 @@ pub(crate) struct Outbox {
 impl Outbox {
     /// Takes a step's effects, and gives the batch for the disk.
     pub(crate) fn push(&mut self, effects: Effects) -> Option<(u64, WriteBatch)> {
-        let Effects { seq, scopes, batch, actions, next_wake: _ } = effects;
+        let Effects {
+            seq,
+            scopes,
+            batch,
+            actions,
+            next_wake: _,
+        } = effects;
         let batch = (!batch.is_empty()).then_some(batch);
         // An empty batch waits for the last one that shares a scope, or for all if it names none.
         let needed = match &batch {
             Some(_) => seq,
             None if scopes.is_empty() => self.last_batch,
-            None => scopes.iter().filter_map(|s| self.last_of_scope.get(s)).max().copied().unwrap_or(0),
+            None => scopes
+                .iter()
+                .filter_map(|s| self.last_of_scope.get(s))
+                .max()
+                .copied()
+                .unwrap_or(0),
         };
         if batch.is_some() {
             self.last_batch = seq;
-            self.last_of_scope.extend(scopes.into_iter().map(|scope| (scope, seq)));
+            self.last_of_scope
+                .extend(scopes.into_iter().map(|scope| (scope, seq)));
         }
         for Action { class, after, kind } in actions {
-            self.waiting.push_back(Waiting { class, after: after.min(needed), kind });
+            self.waiting.push_back(Waiting {
+                class,
+                after: after.min(needed),
+                kind,
+            });
         }
         batch.map(|batch| (seq, batch))
     }
@@ -63,7 +79,8 @@ impl Outbox {
 
     /// What was to be said on this connection will not be.
     pub(crate) fn disconnected(&mut self, peer: PublicKey, epoch: ConnEpoch) {
-        self.waiting.retain(|w| connection_of(&w.kind) != Some((peer, epoch)));
+        self.waiting
+            .retain(|w| connection_of(&w.kind) != Some((peer, epoch)));
         self.begun.remove(&(peer, epoch));
     }
 
@@ -73,12 +90,14 @@ impl Outbox {
         let mut busy: BTreeSet<(PublicKey, ConnEpoch)> = BTreeSet::new();
         let mut found = None;
         for (index, waiting) in self.waiting.iter().enumerate() {
-            let is_durable =
-                waiting.class == ReleaseClass::Now || waiting.after <= self.durable;
+            let is_durable = waiting.class == ReleaseClass::Now || waiting.after <= self.durable;
             let may_leave = match &waiting.kind {
                 ActionKind::Send { lane, message } => {
                     let connection = (lane.peer, lane.epoch);
-                    let own = Lane { channel: None, ..*lane };
+                    let own = Lane {
+                        channel: None,
+                        ..*lane
+                    };
                     let is_reestablish =
                         matches!(message, OutMessage::Ready(Message::ChannelReestablish(_)));
                     let in_order = !blocked.contains(lane)

@@ -119,7 +119,10 @@ impl World {
 
     /// Nothing goes wrong any more.
     fn calm(&mut self) {
-        self.faults = Faults { outage: 1, ..Faults::default() };
+        self.faults = Faults {
+            outage: 1,
+            ..Faults::default()
+        };
     }
 
     fn enter(&mut self, phase: Phase) {
@@ -140,26 +143,35 @@ impl World {
         }
         let channels = self.users.channels.clone();
         let usable = |host: usize, id: &fulmen_types::ChannelId| {
-            self.hosts[host].channels().iter().any(|c| {
-                c.channel_id == *id && c.state == ChannelState::Normal { usable: true }
-            })
+            self.hosts[host]
+                .channels()
+                .iter()
+                .any(|c| c.channel_id == *id && c.state == ChannelState::Normal { usable: true })
         };
-        if !channels.iter().all(|(id, plan)| usable(plan.from, id) && usable(plan.to, id)) {
+        if !channels
+            .iter()
+            .all(|(id, plan)| usable(plan.from, id) && usable(plan.to, id))
+        {
             return false;
         }
-        self.hosts.iter_mut().filter_map(|host| host.node.as_mut()).all(|node| {
-            let graph = node.graph();
-            graph.channel_count() >= wanted
-                && graph.channels().all(|c| {
-                    c.policy(fulmen_gossip::Direction::Forward).is_some()
-                        && c.policy(fulmen_gossip::Direction::Backward).is_some()
-                })
-        })
+        self.hosts
+            .iter_mut()
+            .filter_map(|host| host.node.as_mut())
+            .all(|node| {
+                let graph = node.graph();
+                graph.channel_count() >= wanted
+                    && graph.channels().all(|c| {
+                        c.policy(fulmen_gossip::Direction::Forward).is_some()
+                            && c.policy(fulmen_gossip::Direction::Backward).is_some()
+                    })
+            })
     }
 
     /// Whether no payment is on its way and no HTLC in any channel.
     fn is_quiet(&self) -> bool {
-        let Some(nodes) = self.nodes() else { return false };
+        let Some(nodes) = self.nodes() else {
+            return false;
+        };
         self.users.tasks.iter().all(|task| task.is_over())
             && self.users.payments.values().all(|p| p.sent.is_some())
             && nodes.iter().all(|node| {
@@ -177,14 +189,20 @@ impl World {
     }
 
     fn is_closed(&self) -> bool {
-        let Some(nodes) = self.nodes() else { return false };
+        let Some(nodes) = self.nodes() else {
+            return false;
+        };
         nodes.iter().all(|node| {
-            node.channels_info().iter().all(|c| matches!(c.state, ChannelState::OnChain(_)))
+            node.channels_info()
+                .iter()
+                .all(|c| matches!(c.state, ChannelState::OnChain(_)))
         })
     }
 
     fn is_settled(&self) -> bool {
-        let Some(nodes) = self.nodes() else { return false };
+        let Some(nodes) = self.nodes() else {
+            return false;
+        };
         let swept = |node: &&Node| node.balance_info().sweeps.is_empty();
         // Deep enough that nothing is on its way any more.
         nodes.iter().all(swept)
@@ -197,12 +215,25 @@ impl World {
             let by = match plan.force_close {
                 Some(by) if in_flight => {
                     self.forced.insert(channel_id);
-                    self.want(0, TaskKind::Close { channel_id, by, force: true });
+                    self.want(
+                        0,
+                        TaskKind::Close {
+                            channel_id,
+                            by,
+                            force: true,
+                        },
+                    );
                     continue;
                 }
                 Some(by) => by,
                 None if in_flight => continue,
-                None => if self.rng.chance(500) { plan.from } else { plan.to },
+                None => {
+                    if self.rng.chance(500) {
+                        plan.from
+                    } else {
+                        plan.to
+                    }
+                }
             };
             if self.forced.contains(&channel_id) {
                 continue;
@@ -212,7 +243,14 @@ impl World {
                 self.forced.insert(channel_id);
             }
             let pause = self.rng.below(2_000);
-            self.want(pause, TaskKind::Close { channel_id, by, force });
+            self.want(
+                pause,
+                TaskKind::Close {
+                    channel_id,
+                    by,
+                    force,
+                },
+            );
         }
     }
 
@@ -230,10 +268,16 @@ impl World {
                 continue;
             };
             for c in node.channels_info() {
-                lines.push(format!("n{index} {} {:?} htlcs {:?}", c.channel_id, c.state, c.htlcs));
+                lines.push(format!(
+                    "n{index} {} {:?} htlcs {:?}",
+                    c.channel_id, c.state, c.htlcs
+                ));
             }
             for p in node.payments() {
-                lines.push(format!("n{index} payment {} {:?}", p.request.payment_hash, p.status));
+                lines.push(format!(
+                    "n{index} payment {} {:?}",
+                    p.request.payment_hash, p.status
+                ));
             }
             let graph = node.graph();
             lines.push(format!("n{index} knows {} channels", graph.channel_count()));
@@ -241,7 +285,10 @@ impl World {
                 lines.push(format!("n{index} sweep {sweep:?}"));
             }
         }
-        lines.push(format!("{} transactions in the mempool", self.chain.mempool().len()));
+        lines.push(format!(
+            "{} transactions in the mempool",
+            self.chain.mempool().len()
+        ));
         lines.join("\n")
     }
 
@@ -276,7 +323,9 @@ impl World {
                 // An HTLC without an output is lost to whom has it, when its channel is closed by force.
                 (Some(_), _) if self.may_be_trimmed(payment.amount_msat) => {}
                 (sent, received) => {
-                    self.fail(format!("payment {hash}: sent {sent:?}, received {received:?}"));
+                    self.fail(format!(
+                        "payment {hash}: sent {sent:?}, received {received:?}"
+                    ));
                 }
             }
         }
@@ -329,8 +378,16 @@ impl World {
             held_in_all += held;
             let expected = i128::from(initial) * 1_000 + self.earned(index);
             let lost = expected - i128::from(held) * 1_000;
-            let paid: u64 = fees.iter().filter(|fee| fee.payer == Some(index)).map(|f| f.sat).sum();
-            let shared: u64 = fees.iter().filter(|fee| fee.payer.is_none()).map(|f| f.sat).sum();
+            let paid: u64 = fees
+                .iter()
+                .filter(|fee| fee.payer == Some(index))
+                .map(|f| f.sat)
+                .sum();
+            let shared: u64 = fees
+                .iter()
+                .filter(|fee| fee.payer.is_none())
+                .map(|f| f.sat)
+                .sum();
             let channels = self.users.channels.len();
             let rounding = 1_000 * i128::try_from(channels).unwrap_or(0);
             let anchors = if self.forced.is_empty() {
@@ -364,7 +421,9 @@ impl World {
         let bound = 660 * i128::try_from(self.users.channels.len()).unwrap_or(0);
         let bound = if self.forced.is_empty() { 0 } else { bound };
         if left < 0 || left > bound {
-            self.fail(format!("{left} sat are with nobody; {bound} may be in anchors"));
+            self.fail(format!(
+                "{left} sat are with nobody; {bound} may be in anchors"
+            ));
         }
     }
 
@@ -382,8 +441,12 @@ impl World {
             .collect();
         let mut fees = Vec::new();
         for height in self.first_height + 1..=self.chain.height() {
-            let Some(hash) = self.chain.block_hash(height) else { continue };
-            let Some(block) = self.chain.block(&hash) else { continue };
+            let Some(hash) = self.chain.block_hash(height) else {
+                continue;
+            };
+            let Some(block) = self.chain.block(&hash) else {
+                continue;
+            };
             let spent: BTreeMap<OutPoint, u64> = self
                 .chain
                 .spent_by_block(&hash)
@@ -393,25 +456,40 @@ impl World {
             for tx in block.txdata.iter().skip(1) {
                 let value = |outpoint: &OutPoint| {
                     spent.get(outpoint).copied().or_else(|| {
-                        let parent = block.txdata.iter().find(|t| t.compute_txid() == outpoint.txid)?;
+                        let parent = block
+                            .txdata
+                            .iter()
+                            .find(|t| t.compute_txid() == outpoint.txid)?;
                         let vout = usize::try_from(outpoint.vout).ok()?;
                         parent.output.get(vout).map(|out| out.value.to_sat())
                     })
                 };
-                let inputs: u64 = tx.input.iter().filter_map(|i| value(&i.previous_output)).sum();
+                let inputs: u64 = tx
+                    .input
+                    .iter()
+                    .filter_map(|i| value(&i.previous_output))
+                    .sum();
                 let outputs: u64 = tx.output.iter().map(|out| out.value.to_sat()).sum();
                 let of_funding = self.fundings.get(&tx.compute_txid()).copied();
-                let of_close = tx.input.iter().find_map(|i| fundings.get(&i.previous_output));
+                let of_close = tx
+                    .input
+                    .iter()
+                    .find_map(|i| fundings.get(&i.previous_output));
                 let claim = || {
                     // A claim is paid by whom it pays, where it pays one alone.
                     let mut owners = tx.output.iter().map(|out| {
-                        self.hosts.iter().position(|h| h.wallet.script() == out.script_pubkey)
+                        self.hosts
+                            .iter()
+                            .position(|h| h.wallet.script() == out.script_pubkey)
                     });
                     let first = owners.next()??;
                     owners.all(|owner| owner == Some(first)).then_some(first)
                 };
                 let payer = of_funding.or(of_close.copied()).or_else(claim);
-                fees.push(Fee { payer, sat: inputs.saturating_sub(outputs) });
+                fees.push(Fee {
+                    payer,
+                    sat: inputs.saturating_sub(outputs),
+                });
             }
         }
         fees

@@ -9,12 +9,12 @@ impl Rng {
     /// The stream of a seed.
     pub fn new(seed: u64) -> Self {
         let mut rng = Self(seed ^ 0x6675_6c6d_656e_2121);
-        rng.next();
+        rng.draw();
         rng
     }
 
     /// Any number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -24,7 +24,7 @@ impl Rng {
 
     /// A number below `bound`; 0 when that is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        if bound == 0 { 0 } else { self.next() % bound }
+        if bound == 0 { 0 } else { self.draw() % bound }
     }
 
     /// A number from `least` to `most`, both included.
@@ -47,7 +47,7 @@ impl Rng {
     pub fn bytes32(&mut self) -> [u8; 32] {
         let mut out = [0; 32];
         for chunk in out.chunks_mut(8) {
-            chunk.copy_from_slice(&self.next().to_le_bytes()[..chunk.len()]);
+            chunk.copy_from_slice(&self.draw().to_le_bytes()[..chunk.len()]);
         }
         out
     }

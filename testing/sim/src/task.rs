@@ -71,11 +71,21 @@ impl World {
                 (plan.from, command)
             }
             (TaskKind::Pay(_), _) => return,
-            (TaskKind::Close { channel_id, by, force }, _) => {
+            (
+                TaskKind::Close {
+                    channel_id,
+                    by,
+                    force,
+                },
+                _,
+            ) => {
                 let mode = if *force {
                     CloseMode::Force
                 } else {
-                    CloseMode::Cooperative { script_pubkey: None, feerate: None }
+                    CloseMode::Cooperative {
+                        script_pubkey: None,
+                        feerate: None,
+                    }
                 };
                 let channel = ChannelSelector::Id(*channel_id);
                 (*by, Command::CloseChannel { channel, mode })
@@ -99,17 +109,17 @@ impl World {
 
     fn connect_command(&self, to: usize) -> Command {
         let address = PeerAddress(format!("n{to}:9735"));
-        Command::Connect { peer: self.hosts[to].id, address }
+        Command::Connect {
+            peer: self.hosts[to].id,
+            address,
+        }
     }
 
     /// A command is answered.
-    pub(crate) fn reply(
-        &mut self,
-        host: usize,
-        id: CommandId,
-        reply: Result<Reply, CommandError>,
-    ) {
-        let Some(index) = self.users.commands.get(&id).copied() else { return };
+    pub(crate) fn reply(&mut self, host: usize, id: CommandId, reply: Result<Reply, CommandError>) {
+        let Some(index) = self.users.commands.get(&id).copied() else {
+            return;
+        };
         self.say(format!("n{host} reply to task {index}: {reply:?}"));
         let task = &mut self.users.tasks[index];
         if task.command.is_none_or(|(asked, _)| asked != id) {
@@ -131,7 +141,14 @@ impl World {
                 task.stage = Stage::First;
                 task.retries += 1;
             }
-            (TaskKind::Pay(plan), Stage::First, Ok(Reply::Invoice { invoice, payment_hash })) => {
+            (
+                TaskKind::Pay(plan),
+                Stage::First,
+                Ok(Reply::Invoice {
+                    invoice,
+                    payment_hash,
+                }),
+            ) => {
                 let tracked = Tracked {
                     task: index,
                     ends: (plan.from, plan.to),
@@ -177,7 +194,12 @@ impl World {
     /// A user hears of something, once.
     pub(crate) fn user_hears(&mut self, host: usize, event: &Event) {
         match event {
-            Event::PaymentSucceeded { payment_hash, preimage, amount, fee } => {
+            Event::PaymentSucceeded {
+                payment_hash,
+                preimage,
+                amount,
+                fee,
+            } => {
                 let hash = bitcoin::hashes::sha256::Hash::hash(preimage.as_bytes());
                 if hash.to_byte_array() != *payment_hash.as_bytes() {
                     return self.fail(format!("n{host}: a proof of payment that proves nothing"));
@@ -186,9 +208,16 @@ impl World {
                     return self.fail(format!("n{host} paid what nobody asked for"));
                 };
                 // A command that is given again after a crash tries anew what had failed.
-                let again = tracked.sent.replace(Ok(fee.to_msat())).filter(Result::is_ok);
+                let again = tracked
+                    .sent
+                    .replace(Ok(fee.to_msat()))
+                    .filter(Result::is_ok);
                 let wrong = tracked.amount_msat != amount.to_msat() || tracked.ends.0 != host;
                 let task = tracked.task;
+                let most_fee = (amount.to_msat() / 100).max(5_000);
+                if fee.to_msat() > most_fee {
+                    return self.fail(format!("n{host} paid a fee of {fee:?}, above {most_fee}"));
+                }
                 if again.is_some() || wrong {
                     return self.fail(format!(
                         "n{host}: payment {payment_hash} succeeded with {amount:?} after {again:?}"
@@ -197,20 +226,30 @@ impl World {
                 self.stats.paid += 1;
                 self.payment_is_over(task);
             }
-            Event::PaymentFailed { payment_hash, reason } => {
+            Event::PaymentFailed {
+                payment_hash,
+                reason,
+            } => {
                 let Some(tracked) = self.users.payments.get_mut(payment_hash) else {
                     return self.fail(format!("n{host} failed what nobody asked for"));
                 };
-                let again = tracked.sent.replace(Err(reason.clone())).filter(Result::is_ok);
+                let again = tracked
+                    .sent
+                    .replace(Err(reason.clone()))
+                    .filter(Result::is_ok);
                 let task = tracked.task;
                 if again.is_some() || tracked.ends.0 != host {
-                    return self
-                        .fail(format!("n{host}: payment {payment_hash} failed after {again:?}"));
+                    return self.fail(format!(
+                        "n{host}: payment {payment_hash} failed after {again:?}"
+                    ));
                 }
                 self.stats.unpaid += 1;
                 self.payment_is_over(task);
             }
-            Event::PaymentReceived { payment_hash, amount } => {
+            Event::PaymentReceived {
+                payment_hash,
+                amount,
+            } => {
                 let Some(tracked) = self.users.payments.get_mut(payment_hash) else {
                     return self.fail(format!("n{host} received what it did not ask for"));
                 };
@@ -226,24 +265,42 @@ impl World {
                 *self.users.earned.entry(host).or_default() += fee.to_msat();
                 self.stats.forwards += 1;
             }
-            Event::ChannelClosing { channel_id, forced, reason, .. } => {
+            Event::ChannelClosing {
+                channel_id,
+                forced,
+                reason,
+                ..
+            } => {
                 let scripted = self.forced.contains(channel_id);
                 if *forced && !scripted {
                     self.fail(format!("n{host} closes {channel_id} by force: {reason}"));
                 } else if !*forced && !scripted && self.phase != Phase::Close {
-                    self.fail(format!("n{host} closes {channel_id} without being asked: {reason}"));
+                    self.fail(format!(
+                        "n{host} closes {channel_id} without being asked: {reason}"
+                    ));
                 }
+                let in_flight = self.hosts[host]
+                    .channels()
+                    .iter()
+                    .any(|c| c.channel_id == *channel_id && c.htlcs != (0, 0));
+                self.stats.forced_in_flight += u64::from(*forced && in_flight);
                 self.stats.closes += 1;
                 self.stats.forced += u64::from(*forced);
             }
-            Event::ChannelClosed { channel_id, kind, .. } => {
+            Event::ChannelClosed {
+                channel_id, kind, ..
+            } => {
                 let scripted = self.forced.contains(channel_id);
                 if kind == "revoked" || (kind != "mutual" && !scripted) {
-                    self.fail(format!("n{host}: {channel_id} is closed by a {kind} transaction"));
+                    self.fail(format!(
+                        "n{host}: {channel_id} is closed by a {kind} transaction"
+                    ));
                 }
             }
             Event::Breach { channel_id, .. } => {
-                self.fail(format!("n{host}: an honest peer seems to cheat in {channel_id}"));
+                self.fail(format!(
+                    "n{host}: an honest peer seems to cheat in {channel_id}"
+                ));
             }
             Event::Alert { message } => self.fail(format!("n{host} alerts: {message}")),
             Event::ChannelPending { .. }
@@ -263,7 +320,10 @@ impl World {
     }
 
     fn acknowledge(&mut self, host: usize) {
-        let last = self.hosts[host].events.last_key_value().map_or(0, |(number, _)| *number);
+        let last = self.hosts[host]
+            .events
+            .last_key_value()
+            .map_or(0, |(number, _)| *number);
         if last < self.hosts[host].acknowledged + ACKNOWLEDGE_EVERY {
             return;
         }

@@ -18,7 +18,12 @@ pub struct Trace {
 impl Trace {
     /// An empty trace, printed as it grows if `print` is set.
     pub fn new(print: bool) -> Self {
-        Self { engine: sha256::Hash::engine(), print, tail: VecDeque::new(), lines: 0 }
+        Self {
+            engine: sha256::Hash::engine(),
+            print,
+            tail: VecDeque::new(),
+            lines: 0,
+        }
     }
 
     /// Adds a line; `millis` is the time since the start of the run.

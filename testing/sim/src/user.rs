@@ -56,7 +56,12 @@ pub(crate) enum Stage {
 impl Task {
     /// A new task.
     pub(crate) const fn new(kind: TaskKind) -> Self {
-        Self { kind, stage: Stage::First, command: None, retries: 0 }
+        Self {
+            kind,
+            stage: Stage::First,
+            command: None,
+            retries: 0,
+        }
     }
 
     /// Whether nothing is left to do.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bitcoin::{
-    Amount, CompressedPublicKey, EcdsaSighashType, OutPoint, ScriptBuf, Sequence, Transaction, TxIn,
-    TxOut, Witness, absolute,
+    Amount, CompressedPublicKey, EcdsaSighashType, OutPoint, ScriptBuf, Sequence, Transaction,
+    TxIn, TxOut, Witness, absolute,
     hashes::Hash,
     secp256k1::{All, Message, Secp256k1, SecretKey},
     sighash::SighashCache,
@@ -40,9 +40,15 @@ impl Wallet {
     /// The wallet of a key.
     pub(crate) fn new(secret: [u8; 32]) -> Self {
         let secp = Secp256k1::new();
-        let secret = SecretKey::from_slice(&secret).expect("chance does not find the curve's order");
+        let secret =
+            SecretKey::from_slice(&secret).expect("chance does not find the curve's order");
         let public = CompressedPublicKey(secret.public_key(&secp));
-        Self { secp, secret, public, leases: BTreeMap::new() }
+        Self {
+            secp,
+            secret,
+            public,
+            leases: BTreeMap::new(),
+        }
     }
 
     /// Where its money lies.
@@ -62,11 +68,17 @@ impl Wallet {
 
     /// Everything that it holds in the chain, in satoshis.
     pub(crate) fn total_sat(&self, chain: &Chain) -> u64 {
-        self.confirmed(chain, u32::MAX).iter().map(|(_, out)| out.value.to_sat()).sum()
+        self.confirmed(chain, u32::MAX)
+            .iter()
+            .map(|(_, out)| out.value.to_sat())
+            .sum()
     }
 
     fn held(&self) -> BTreeSet<OutPoint> {
-        self.leases.values().flat_map(|lease| lease.coins.iter().copied()).collect()
+        self.leases
+            .values()
+            .flat_map(|lease| lease.coins.iter().copied())
+            .collect()
     }
 
     fn free(&self, chain: &Chain, height: u32) -> Vec<(OutPoint, TxOut)> {
@@ -81,7 +93,11 @@ impl Wallet {
     /// What the node is told.
     pub(crate) fn balance(&self, chain: &Chain, height: u32) -> WalletBalance {
         let script = self.script();
-        let confirmed = self.free(chain, height).iter().map(|(_, out)| out.value).sum();
+        let confirmed = self
+            .free(chain, height)
+            .iter()
+            .map(|(_, out)| out.value)
+            .sum();
         let unconfirmed = chain
             .mempool()
             .iter()
@@ -89,7 +105,10 @@ impl Wallet {
             .filter(|out| out.script_pubkey == script)
             .map(|out| out.value)
             .sum();
-        WalletBalance { confirmed, unconfirmed }
+        WalletBalance {
+            confirmed,
+            unconfirmed,
+        }
     }
 
     /// Pays for a channel.
@@ -99,17 +118,28 @@ impl Wallet {
         height: u32,
         request: &FundingRequest,
     ) -> Result<Transaction, WalletError> {
-        if let Some((known, tx)) = self.leases.get(&request.purpose).and_then(|l| l.funding.as_ref())
+        if let Some((known, tx)) = self
+            .leases
+            .get(&request.purpose)
+            .and_then(|l| l.funding.as_ref())
         {
             if known.script_pubkey == request.script_pubkey && known.value == request.value {
                 return Ok(tx.clone());
             }
-            return Err(WalletError::Refused("this purpose has another funding".into()));
+            return Err(WalletError::Refused(
+                "this purpose has another funding".into(),
+            ));
         }
         let free = self.free(chain, height);
         let available: Amount = free.iter().map(|(_, out)| out.value).sum();
-        let target = TxOut { value: request.value, script_pubkey: request.script_pubkey.clone() };
-        let change = TxOut { value: Amount::ZERO, script_pubkey: self.script() };
+        let target = TxOut {
+            value: request.value,
+            script_pubkey: request.script_pubkey.clone(),
+        };
+        let change = TxOut {
+            value: Amount::ZERO,
+            script_pubkey: self.script(),
+        };
         let mut tx = Transaction {
             version: Version::TWO,
             lock_time: absolute::LockTime::ZERO,
@@ -144,7 +174,11 @@ impl Wallet {
     }
 
     fn fee(&self, tx: &Transaction, feerate: FeeratePerKw) -> u64 {
-        let outputs: usize = tx.output.iter().map(|o| (8 + 1 + o.script_pubkey.len()) * 4).sum();
+        let outputs: usize = tx
+            .output
+            .iter()
+            .map(|o| (8 + 1 + o.script_pubkey.len()) * 4)
+            .sum();
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         let weight = BASE_WEIGHT + count(outputs) + count(tx.input.len()) * INPUT_WEIGHT;
         feerate.fee_ceil(weight).to_sat()
@@ -154,7 +188,11 @@ impl Wallet {
     pub(crate) fn lease(&mut self, chain: &Chain, height: u32, request: &CoinRequest) -> Vec<Coin> {
         let cost = request.feerate.fee_ceil(INPUT_WEIGHT);
         let worth = |out: &TxOut| out.value.checked_sub(cost).unwrap_or(Amount::ZERO);
-        let held = self.leases.get(&request.purpose).cloned().unwrap_or_default();
+        let held = self
+            .leases
+            .get(&request.purpose)
+            .cloned()
+            .unwrap_or_default();
         let mut chosen: Vec<(OutPoint, TxOut)> = self
             .confirmed(chain, height)
             .into_iter()
@@ -169,11 +207,17 @@ impl Wallet {
             chosen.push((outpoint, out));
         }
         let mut lease = held;
-        lease.coins.extend(chosen.iter().map(|(outpoint, _)| *outpoint));
+        lease
+            .coins
+            .extend(chosen.iter().map(|(outpoint, _)| *outpoint));
         self.leases.insert(request.purpose, lease);
         chosen
             .into_iter()
-            .map(|(outpoint, output)| Coin { outpoint, output, witness_weight: WITNESS_WEIGHT })
+            .map(|(outpoint, output)| Coin {
+                outpoint,
+                output,
+                witness_weight: WITNESS_WEIGHT,
+            })
             .collect()
     }
 
@@ -184,13 +228,20 @@ impl Wallet {
 
     /// After a start: only these leases hold still.
     pub(crate) fn keep_leases(&mut self, held: &[(CoinPurpose, Vec<OutPoint>)]) {
-        self.leases.retain(|purpose, _| held.iter().any(|(kept, _)| kept == purpose));
+        self.leases
+            .retain(|purpose, _| held.iter().any(|(kept, _)| kept == purpose));
     }
 
     /// Signs the inputs that are its own.
-    pub(crate) fn sign(&self, mut tx: Transaction, spent: &[TxOut]) -> Result<Transaction, WalletError> {
+    pub(crate) fn sign(
+        &self,
+        mut tx: Transaction,
+        spent: &[TxOut],
+    ) -> Result<Transaction, WalletError> {
         if spent.len() != tx.input.len() {
-            return Err(WalletError::Refused("not every spent output is given".into()));
+            return Err(WalletError::Refused(
+                "not every spent output is given".into(),
+            ));
         }
         let script = self.script();
         let mut witnesses = Vec::new();
@@ -217,5 +268,9 @@ impl Wallet {
 }
 
 fn input(previous_output: OutPoint) -> TxIn {
-    TxIn { previous_output, sequence: Sequence::ENABLE_RBF_NO_LOCKTIME, ..TxIn::default() }
+    TxIn {
+        previous_output,
+        sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
+        ..TxIn::default()
+    }
 }

@@ -22,7 +22,13 @@ impl World {
             return;
         }
         if self.hosts[to].node.is_none() {
-            self.feed(from, Input::ConnectFailed { peer, reason: "nobody answers".into() });
+            self.feed(
+                from,
+                Input::ConnectFailed {
+                    peer,
+                    reason: "nobody answers".into(),
+                },
+            );
             return self.redial(from, peer);
         }
         self.last_connection += 1;
@@ -52,23 +58,37 @@ impl World {
     fn put(&mut self, id: u64, side: usize, item: Item) {
         let delay = 1 + self.delay(self.faults.delay);
         let now = self.now;
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         let at = (now + delay).max(connection.last[side]);
         connection.last[side] = at;
         connection.to[side].push_back(item);
-        self.at(at, Happening::Deliver { connection: id, side });
+        self.at(
+            at,
+            Happening::Deliver {
+                connection: id,
+                side,
+            },
+        );
     }
 
     pub(crate) fn put_on_wire(&mut self, id: u64, from: usize, bytes: Vec<u8>) {
-        let Some(connection) = self.connections.get(&id).filter(|c| c.open) else { return };
+        let Some(connection) = self.connections.get(&id).filter(|c| c.open) else {
+            return;
+        };
         let side = 1 - connection.side_of(from);
         self.put(id, side, Item::Message(bytes));
     }
 
     /// The next item arrives.
     pub(crate) fn deliver(&mut self, id: u64, side: usize) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
-        let Some(item) = connection.to[side].pop_front() else { return };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let Some(item) = connection.to[side].pop_front() else {
+            return;
+        };
         let host = connection.ends[side];
         let other = connection.ends[1 - side];
         let boot = connection.boots[side];
@@ -83,7 +103,11 @@ impl World {
         match item {
             Item::Connected => {
                 // A newer one came first: the driver keeps that.
-                if self.hosts[host].connections.get(&peer).is_some_and(|known| *known > id) {
+                if self.hosts[host]
+                    .connections
+                    .get(&peer)
+                    .is_some_and(|known| *known > id)
+                {
                     return;
                 }
                 self.hosts[host].connections.insert(peer, id);
@@ -94,7 +118,15 @@ impl World {
                 } else {
                     (Direction::Inbound, None)
                 };
-                self.feed(host, Input::PeerConnected { peer, epoch, direction, address });
+                self.feed(
+                    host,
+                    Input::PeerConnected {
+                        peer,
+                        epoch,
+                        direction,
+                        address,
+                    },
+                );
             }
             Item::Message(bytes) => {
                 if self.hosts[host].connections.get(&peer) != Some(&id) {
@@ -108,7 +140,14 @@ impl World {
                 };
                 self.stats.messages += 1;
                 self.say(format!("n{host} < n{other} #{id} {}", message.name()));
-                self.feed(host, Input::PeerMessage { peer, epoch, message });
+                self.feed(
+                    host,
+                    Input::PeerMessage {
+                        peer,
+                        epoch,
+                        message,
+                    },
+                );
                 if self.faults.disconnect > 0 && self.rng.chance(self.faults.disconnect) {
                     self.stats.disconnects += 1;
                     self.say(format!("#{id} between n{host} and n{other} breaks"));
@@ -132,7 +171,9 @@ impl World {
     pub(crate) fn cut(&mut self, id: u64) {
         for side in 0..2 {
             let kept = self.rng.chance(300);
-            let Some(connection) = self.connections.get_mut(&id) else { return };
+            let Some(connection) = self.connections.get_mut(&id) else {
+                return;
+            };
             connection.open = false;
             let len = connection.to[side].len();
             let keep = if kept { self.rng.index(len + 1) } else { 0 };

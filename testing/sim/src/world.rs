@@ -34,7 +34,12 @@ pub(crate) enum Happening {
     /// Batches up to a step reach the disk.
     Commit { host: usize, boot: u32, seq: u64 },
     /// A port answers.
-    Answer { host: usize, boot: u32, id: RequestId, answer: Box<Answer> },
+    Answer {
+        host: usize,
+        boot: u32,
+        id: RequestId,
+        answer: Box<Answer>,
+    },
     /// The next item of a connection arrives at a side.
     Deliver { connection: u64, side: usize },
     /// A host tries to connect to another.
@@ -80,6 +85,8 @@ pub struct Stats {
     pub closes: u64,
     /// Closes by force.
     pub forced: u64,
+    /// Of these, seen by a node that had HTLCs in the channel.
+    pub forced_in_flight: u64,
     /// Comparisons of a node with what its disk gives.
     pub restores: u64,
 }
@@ -101,6 +108,7 @@ impl Stats {
             (&mut self.channels, other.channels),
             (&mut self.closes, other.closes),
             (&mut self.forced, other.forced),
+            (&mut self.forced_in_flight, other.forced_in_flight),
             (&mut self.restores, other.restores),
         ];
         for (sum, more) in pairs {
@@ -137,6 +145,9 @@ pub(crate) struct World {
     pub(crate) revealed: BTreeMap<(usize, [u8; 32]), u64>,
     /// Answers that errors of nodes may not be compared with: channels closed by force on purpose.
     pub(crate) forced: BTreeSet<fulmen_types::ChannelId>,
+    /// When the last crash was, and the height when all nodes had last been up for a while after it.
+    pub(crate) last_crash: u64,
+    pub(crate) rested_at: u32,
     /// The highest feerate that any node was told.
     pub(crate) highest_feerate: u32,
     /// Commands that users thought of in the middle of a step.
@@ -151,14 +162,20 @@ impl World {
     /// The world of a plan, before anything has happened.
     pub(crate) fn new(plan: Plan, print: bool) -> Self {
         let mut rng = Rng::new(plan.seed.wrapping_mul(0x9e37_79b9) ^ 0x51);
-        let mut chain = Chain::new(Config { block_interval: 600, ..Config::default() });
-        let mut hosts: Vec<Host> =
-            (0..plan.nodes).map(|index| new_host(index, &plan, &mut rng)).collect();
+        let mut chain = Chain::new(Config {
+            block_interval: 600,
+            ..Config::default()
+        });
+        let mut hosts: Vec<Host> = (0..plan.nodes)
+            .map(|index| new_host(index, &plan, &mut rng))
+            .collect();
         for host in &mut hosts {
             for _ in 0..COINS {
                 let value = bitcoin::Amount::from_sat(COIN_SAT);
                 let script: ScriptBuf = host.wallet.script();
-                chain.fund_unconfirmed(&script, value).expect("the faucet has coins");
+                chain
+                    .fund_unconfirmed(&script, value)
+                    .expect("the faucet has coins");
                 chain.generate_to_script(1, &burn_script());
             }
             host.initial_sat = host.wallet.total_sat(&chain);
@@ -181,10 +198,15 @@ impl World {
             users: Users::default(),
             phase: Phase::Open,
             phase_since: now,
-            faults: Faults { outage: 1, ..Faults::default() },
+            faults: Faults {
+                outage: 1,
+                ..Faults::default()
+            },
             fundings: BTreeMap::new(),
             revealed: BTreeMap::new(),
             forced: BTreeSet::new(),
+            last_crash: now,
+            rested_at: first_height,
             highest_feerate: plan.feerates[2],
             pending_commands: Vec::new(),
             stats: Stats::default(),
@@ -232,9 +254,20 @@ impl World {
                     self.commit(host, seq);
                 }
             }
-            Happening::Answer { host, boot, id, answer } => {
+            Happening::Answer {
+                host,
+                boot,
+                id,
+                answer,
+            } => {
                 if self.is_boot(host, boot) {
-                    self.feed(host, Input::Answer { id, answer: *answer });
+                    self.feed(
+                        host,
+                        Input::Answer {
+                            id,
+                            answer: *answer,
+                        },
+                    );
                 }
             }
             Happening::Deliver { connection, side } => self.deliver(connection, side),
@@ -258,12 +291,17 @@ impl World {
 
     pub(crate) fn at(&mut self, at: u64, happening: Happening) {
         self.scheduled += 1;
-        self.queue.insert((at.max(self.now), self.scheduled), happening);
+        self.queue
+            .insert((at.max(self.now), self.scheduled), happening);
     }
 
     /// A delay of at most so long.
     pub(crate) fn delay(&mut self, most: u64) -> u64 {
-        if most == 0 { 0 } else { self.rng.between(0, most) }
+        if most == 0 {
+            0
+        } else {
+            self.rng.between(0, most)
+        }
     }
 
     pub(crate) fn is_boot(&self, host: usize, boot: u32) -> bool {
@@ -294,7 +332,12 @@ impl World {
     /// What a fee estimator says now.
     pub(crate) fn feerates(&self) -> Feerates {
         let [background, normal, urgent] = self.plan.feerates.map(FeeratePerKw::new);
-        Feerates { background, normal, urgent, floor: FeeratePerKw::FLOOR }
+        Feerates {
+            background,
+            normal,
+            urgent,
+            floor: FeeratePerKw::FLOOR,
+        }
     }
 
     /// A node begins, new or from its disk.
@@ -307,7 +350,9 @@ impl World {
             height: BlockHeight::new(self.chain.height()),
             hash: self.chain.tip(),
         };
-        let boot = Boot { entropy: self.rng.bytes32() };
+        let boot = Boot {
+            entropy: self.rng.bytes32(),
+        };
         let host = &mut self.hosts[index];
         host.boot += 1;
         let records = host.disk.records();
@@ -333,7 +378,10 @@ impl World {
                 _ => None,
             })
             .collect();
-        let known = host.events.last_key_value().map_or(0, |(number, _)| *number);
+        let known = host
+            .events
+            .last_key_value()
+            .map_or(0, |(number, _)| *number);
         let missed: Vec<_> = node
             .events_after(known)
             .filter(|event| !new_events.contains(&event.number))
@@ -349,8 +397,13 @@ impl World {
         self.effects(index, effects, &mut inputs);
         inputs.push_back(Input::Feerates(self.feerates()));
         let host = &self.hosts[index];
-        let height = host.node.as_ref().map_or(0, |n| n.chain_tip()[0].height.to_u32());
-        inputs.push_back(Input::WalletBalance(host.wallet.balance(&self.chain, height)));
+        let height = host
+            .node
+            .as_ref()
+            .map_or(0, |n| n.chain_tip()[0].height.to_u32());
+        inputs.push_back(Input::WalletBalance(
+            host.wallet.balance(&self.chain, height),
+        ));
         self.feed_all(index, inputs);
         self.ask_chain(index);
     }

@@ -28,5 +28,8 @@ fn the_same_seed_gives_the_same_run() {
         let (one, two) = (fulmen_sim::run(seed, false), fulmen_sim::run(seed, false));
         assert_eq!(one.hash, two.hash, "seed {seed}");
     }
-    assert_ne!(fulmen_sim::run(3, false).hash, fulmen_sim::run(4, false).hash);
+    assert_ne!(
+        fulmen_sim::run(3, false).hash,
+        fulmen_sim::run(4, false).hash
+    );
 }
