@@ -50,3 +50,8 @@ pub use details::{Description, InvoiceDetails, RawField};
 pub use error::{BuildError, Field, ParseError};
 pub use hint::{Fallback, RouteHint, RouteHintHop};
 pub use invoice::{Invoice, Summary, UnsignedInvoice};
+
+/// The example of the README, run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

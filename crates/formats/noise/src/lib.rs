@@ -43,3 +43,8 @@ pub use transport::{Decryptor, Encryptor, MAX_MESSAGE_LEN, MAX_PACKET_LEN, Trans
 
 #[cfg(test)]
 mod tests;
+
+/// The example of the README, run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

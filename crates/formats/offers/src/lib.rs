@@ -89,3 +89,8 @@ pub use name::Bip353Name;
 pub use offer::Offer;
 pub use payinfo::{BlindedPayinfo, FallbackAddress, PaymentPath};
 pub use stream::UnknownField;
+
+/// The example of the README, run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

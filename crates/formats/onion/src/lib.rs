@@ -102,3 +102,8 @@ pub use return_packet::{
     REASON_LEN_MAX_WITH_ATTRIBUTION, ReturnPacket,
 };
 pub use sphinx::{BuildError, PAYMENT_PACKET_LEN, PacketError};
+
+/// The example of the README, run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

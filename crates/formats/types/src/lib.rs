@@ -34,3 +34,8 @@ pub use ids::{
 };
 pub use node_ref::SciddirOrPubkey;
 pub use printable::Printable;
+
+/// The example of the README, run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

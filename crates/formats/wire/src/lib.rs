@@ -63,3 +63,8 @@ pub use setup::{Error, Init, PeerStorage, PeerStorageRetrieval, Ping, Pong, Warn
 
 #[cfg(test)]
 mod tests;
+
+/// The example of the README, run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
