@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand};
   fulmen --network signet balance
   fulmen --json listchannels | jq '.channels[].channel_id'
 
-The daemon is found by its data directory (--data-dir, or ~/.fulmen/<network>); its token is there."
+The daemon is found by its data directory (--data-dir, or ~/.fulmen/NETWORK); its token is there."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -27,7 +27,7 @@ pub(crate) struct Cli {
 /// Where the daemon is, and how to show what it says.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// The daemon's data directory [default: ~/.fulmen/<network>]
+    /// The daemon's data directory [default: ~/.fulmen/NETWORK]
     #[arg(long, global = true, env = "FULMEN_DATA_DIR", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// The network: regtest, signet, testnet4 or mainnet

@@ -26,7 +26,7 @@ in the environment (FULMEN_FEE_PPM=200). Flags go before the environment, and th
 An encrypted seed takes its passphrase from FULMEN_PASSPHRASE, or asks."
 )]
 struct Cli {
-    /// Where everything is [default: ~/.fulmen/<network>]
+    /// Where everything is [default: ~/.fulmen/NETWORK]
     #[arg(long, env = "FULMEN_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// The configuration file [default: fulmend.toml in the data directory]
@@ -74,14 +74,16 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
         .build()
         .map_err(|e| DaemonError::System(format!("no runtime: {e}")))?;
     let result = runtime.block_on(async {
+        // Before all else: one that comes early must not cut the start in two.
+        let mut signals = StopSignals::listen()?;
         let daemon = Daemon::start(config).await?;
         let stopper = daemon.stopper();
         tokio::spawn(async move {
-            let signal = asked_to_stop().await;
+            let signal = signals.next().await;
             tracing::info!(signal, "stopping");
             stopper.send_replace(true);
             // Who asks twice does not want to wait: nothing is lost by it.
-            asked_to_stop().await;
+            signals.next().await;
             tracing::warn!("stopping at once");
             std::process::exit(130);
         });
@@ -147,26 +149,49 @@ fn start_log(config: &Config) -> Result<(), DaemonError> {
     Ok(())
 }
 
+/// The signals that ask a daemon to stop.
 #[cfg(unix)]
-async fn asked_to_stop() -> &'static str {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        tracing::warn!("signals can't be heard; stop with `fulmen stop`");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+struct StopSignals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl StopSignals {
+    /// From here on they are heard instead of killing the process.
+    fn listen() -> Result<Self, DaemonError> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let hear = |kind| {
+            signal(kind).map_err(|e| DaemonError::System(format!("signals can't be heard: {e}")))
+        };
+        Ok(Self {
+            terminate: hear(SignalKind::terminate())?,
+            interrupt: hear(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
     }
 }
 
+/// The signal that asks a daemon to stop.
 #[cfg(not(unix))]
-async fn asked_to_stop() -> &'static str {
-    if tokio::signal::ctrl_c().await.is_err() {
-        return std::future::pending().await;
+struct StopSignals;
+
+#[cfg(not(unix))]
+impl StopSignals {
+    fn listen() -> Result<Self, DaemonError> {
+        Ok(Self)
     }
-    "Ctrl-C"
+
+    async fn next(&mut self) -> &'static str {
+        if tokio::signal::ctrl_c().await.is_err() {
+            return std::future::pending().await;
+        }
+        "Ctrl-C"
+    }
 }
