@@ -10,7 +10,7 @@ use fulmen_enforce::EnforceInput;
 use fulmen_payments::ForwardPolicy;
 use fulmen_signer::BroadcastTx;
 use fulmen_tx::{ChannelKeysId, Side};
-use fulmen_types::{ChannelId, Features, ShortChannelId, Timestamp};
+use fulmen_types::{ChannelId, CommitmentNumber, Features, ShortChannelId, Timestamp};
 use fulmen_wire::ChannelAnnouncement;
 
 use crate::{
@@ -26,6 +26,8 @@ use crate::{
 
 /// How often a channel is told that time has passed, at the least.
 const TICK_MILLIS: u64 = 10_000;
+/// How long updates may wait for the peer's `revoke_and_ack`.
+const STALLED_MILLIS: u64 = 60_000;
 /// A commitment feerate off by this factor in percent is changed.
 const FEERATE_DRIFT_PERCENT: u64 = 20;
 
@@ -45,6 +47,8 @@ pub(crate) struct ChannelEntry {
     pub(crate) peer_alias: Option<ShortChannelId>,
     pub(crate) usable: bool,
     pub(crate) last_tick: Timestamp,
+    /// Since when updates wait for the peer's `revoke_and_ack`, and for which commitment's.
+    pub(crate) stalled: Option<(CommitmentNumber, Timestamp)>,
     pub(crate) events_said: EventsSaid,
     /// What the gossip machine calls it, once it knows it.
     pub(crate) gossip_id: Option<ShortChannelId>,
@@ -275,7 +279,9 @@ impl Node {
                 if let Some(old) = entry.short_channel_id.replace(short_channel_id) {
                     self.by_scid.remove(&old);
                 }
-                self.by_scid.insert(short_channel_id, keys_id);
+                if let Some(id) = entry.public_id() {
+                    self.by_scid.insert(id, keys_id);
+                }
                 self.gossip_channel_changed(step, keys_id);
             }
             ChannelOutput::Announced(announcement) => {
@@ -404,6 +410,12 @@ impl Node {
         );
     }
 
+    /// Whether it would be there after a restart.
+    pub(crate) fn has_records(&self, keys_id: &ChannelKeysId) -> bool {
+        let entry = self.channels.get(keys_id);
+        entry.is_some_and(|entry| entry.funding().is_some())
+    }
+
     /// Forgets a channel in memory.
     pub(crate) fn remove_channel(
         &mut self,
@@ -446,9 +458,32 @@ impl Node {
             }
         }
         for keys_id in ticked {
+            self.look_for_stall(step, keys_id);
             if self.resolutions.contains_key(&keys_id) {
                 self.resolution_input(step, keys_id, EnforceInput::Tick);
             }
+        }
+    }
+
+    /// HTLCs that a peer leaves waiting would keep those that they were forwarded from open until those
+    /// expire, and close a channel that has nothing to do with it. A disconnect takes them back.
+    fn look_for_stall(&mut self, step: &mut Step, keys_id: ChannelKeysId) {
+        let Some(entry) = self.channels.get_mut(&keys_id) else {
+            return;
+        };
+        let waits = entry.channel.awaits_revocation() && entry.channel.has_updates_to_sign();
+        let number = entry.channel.commitment_numbers().filter(|_| waits);
+        let Some((_, number)) = number else {
+            entry.stalled = None;
+            return;
+        };
+        let (of, since) = *entry.stalled.get_or_insert((number, step.now));
+        if of != number {
+            entry.stalled = Some((number, step.now));
+        } else if step.now.millis_since(since) >= STALLED_MILLIS {
+            entry.stalled = None;
+            let peer = entry.peer;
+            self.close_connection(step, peer, DisconnectReason::Timeout);
         }
     }
 

@@ -223,7 +223,7 @@ impl Node {
             .filter(|entry| entry.usable && !entry.channel.is_announced())
             .filter_map(|entry| {
                 let policy = self.gossip_peer_policy(entry)?;
-                let scid = entry.peer_alias.or(entry.short_channel_id)?;
+                let scid = entry.peer_alias.or(entry.public_id())?;
                 Some((entry.receivable(), entry.peer, scid, policy))
             })
             .filter(|(receivable, ..)| *receivable >= amount)
@@ -254,8 +254,25 @@ impl Node {
             return self.begin_payment(step, id, request);
         }
         // A payment that ended long ago is not in memory: the store knows.
+        self.ask_payment_archive(step, id, Box::new(command), payment_hash);
+    }
+
+    fn ask_payment_archive(
+        &mut self,
+        step: &mut Step,
+        id: CommandId,
+        command: Box<PayCommand>,
+        payment_hash: PaymentHash,
+    ) {
+        // After what the batches before have written.
+        step.scope(Scope::Payment(payment_hash));
         let key = RecordKey::new(Space::PaymentArchive, *payment_hash.as_bytes());
-        let pending = Pending::PaymentArchive(id, Box::new(command), payment_hash);
+        let pending = Pending::PaymentArchive {
+            id,
+            command,
+            payment_hash,
+            is_stale: false,
+        };
         let request = self.requests.open(pending);
         step.act(ActionKind::Ask {
             id: request,
@@ -267,10 +284,18 @@ impl Node {
         &mut self,
         step: &mut Step,
         id: CommandId,
-        command: &PayCommand,
+        command: Box<PayCommand>,
         payment_hash: PaymentHash,
+        is_stale: bool,
         answer: Answer,
     ) {
+        if !matches!(answer, Answer::Record(_)) {
+            return self.bug(step, "the store gave a wrong answer");
+        }
+        if is_stale {
+            // Two commands for one payment: by this answer it would be paid a second time.
+            return self.ask_payment_archive(step, id, command, payment_hash);
+        }
         if let Answer::Record(Some(record)) = answer {
             match Payment::from_record(&record) {
                 Ok(payment) if matches!(payment.status, PaymentStatus::Succeeded { .. }) => {
@@ -290,7 +315,7 @@ impl Node {
                 }
             }
         }
-        match self.pay_request(step, command) {
+        match self.pay_request(step, &command) {
             Ok(request) => self.begin_payment(step, id, request),
             Err(error) => self.reply(step, id, Err(error)),
         }
@@ -455,6 +480,7 @@ impl Node {
             },
         };
         self.outgoing.forget(&payment_hash);
+        self.requests.payment_ended(&payment_hash);
         self.event(step, event);
     }
 
@@ -464,7 +490,7 @@ impl Node {
             .values()
             .filter(|entry| entry.usable)
             .map(|entry| FirstHop {
-                short_channel_id: entry.short_channel_id.unwrap_or(entry.alias),
+                short_channel_id: entry.public_id().unwrap_or(entry.alias),
                 peer: NodeId::from(entry.peer),
                 spendable: entry.channel.available_to_send(),
                 htlc_minimum: entry.peer_htlc_minimum(),
@@ -502,8 +528,13 @@ impl Node {
             } => {
                 self.route_answer(step, payment_hash, attempt, answer);
             }
-            Pending::PaymentArchive(id, command, payment_hash) => {
-                self.payment_archive_answer(step, id, &command, payment_hash, answer);
+            Pending::PaymentArchive {
+                id,
+                command,
+                payment_hash,
+                is_stale,
+            } => {
+                self.payment_archive_answer(step, id, command, payment_hash, is_stale, answer);
             }
             Pending::InvoiceSign(id, payment_hash, unsigned) => {
                 self.invoice_signed(step, id, payment_hash, *unsigned, answer);

@@ -34,6 +34,8 @@ pub struct NodeConfig {
     pub max_pending_opens_per_peer: usize,
     /// See [`NodeConfig::max_pending_opens_per_peer`].
     pub max_pending_opens: usize,
+    /// Peers without a channel that may be connected with us at a time, of those that come by themselves.
+    pub max_strangers: usize,
 }
 
 impl NodeConfig {
@@ -64,6 +66,7 @@ impl NodeConfig {
             default_pay_timeout_secs: 60,
             max_pending_opens_per_peer: 4,
             max_pending_opens: 50,
+            max_strangers: 500,
         }
     }
 

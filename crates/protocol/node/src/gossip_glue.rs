@@ -1,6 +1,6 @@
 //! The gossip machine's place in the node.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeSet, vec::Vec};
 
 use bitcoin::secp256k1::PublicKey;
 use fulmen_gossip::{
@@ -22,6 +22,9 @@ use crate::{
     requests::{GossipPending, Pending},
     step::Step,
 };
+
+/// How often the outputs of channels that are gone from the graph are forgotten.
+const PRUNE_BLOCKS: u32 = 144;
 
 /// What the gossip machine is told at the start.
 pub(crate) fn gossip_config(
@@ -195,6 +198,14 @@ impl Node {
 
     pub(crate) fn gossip_block(&mut self, step: &mut Step, block: &Block) {
         self.gossip_input(step, GossipInput::Tip(block.id.height));
+        if block.id.height.to_u32().is_multiple_of(PRUNE_BLOCKS) {
+            // Channels leave the graph for other reasons than their spends, too.
+            let graph = self.gossip.graph();
+            let spent: BTreeSet<ShortChannelId> =
+                self.gossip_spends.values().flatten().copied().collect();
+            self.gossip_fundings
+                .retain(|_, scid| graph.channel(*scid).is_some() || spent.contains(scid));
+        }
         if self.gossip_fundings.is_empty() {
             return;
         }
@@ -234,7 +245,7 @@ impl Node {
         let Some(entry) = self.channels.get(&keys_id) else {
             return;
         };
-        let id = entry.short_channel_id.unwrap_or(entry.alias);
+        let id = entry.public_id().unwrap_or(entry.alias);
         let (usable, peer) = (entry.usable, entry.peer);
         let known = entry.gossip_id;
         if entry.is_closing() {
@@ -265,7 +276,7 @@ impl Node {
             id,
             id_for_peer: entry
                 .peer_alias
-                .or(entry.short_channel_id)
+                .or(entry.public_id())
                 .unwrap_or(entry.alias),
             peer: NodeId::from(peer),
             capacity: funding.value,

@@ -173,6 +173,7 @@ impl Node {
         self.received(step, received);
         self.read_onions_again(step);
         self.tick_channels(step);
+        self.tick_peers(step);
         self.tick_gossip(step);
     }
 
@@ -183,6 +184,7 @@ impl Node {
             self.gossip_next_wake(),
             self.channels_next_wake(now),
             self.unread_wake(),
+            self.peers_next_wake(),
         ];
         // Never in the past: a driver that sleeps until then must not spin.
         timers

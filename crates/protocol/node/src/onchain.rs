@@ -106,7 +106,12 @@ impl Node {
 
     pub(crate) fn block_disconnected(&mut self, step: &mut Step, block: BlockId) {
         if let Err(error) = self.chain.disconnect(block) {
-            return step.note(NoteLevel::Error, error.to_string());
+            step.note(NoteLevel::Error, error.to_string());
+            if error == crate::ChainError::TooDeep {
+                let message = error.to_string();
+                self.event(step, Event::Alert { message });
+            }
+            return;
         }
         step.scope(Scope::Node);
         self.chain.write(&mut step.batch);

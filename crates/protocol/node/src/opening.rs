@@ -328,6 +328,7 @@ impl Node {
             peer_alias: None,
             usable: false,
             last_tick: step.now,
+            stalled: None,
             events_said: EventsSaid::default(),
             gossip_id: None,
             announcement: None,

@@ -1,12 +1,12 @@
 //! Peers: connections, `init`, and the way of a message to what it is about.
 
-use alloc::{string::ToString, vec::Vec};
+use alloc::{collections::BTreeSet, string::ToString, vec::Vec};
 
 use bitcoin::{constants::ChainHash, secp256k1::PublicKey};
 use fulmen_channel::ChannelInput;
 use fulmen_signer::OutMessage;
 use fulmen_types::{
-    ChannelId, Features,
+    ChannelId, Features, Timestamp,
     codec::{Decode, DecodeError, Encode, Reader, decode_list},
     record::{RecordKey, Space},
 };
@@ -24,6 +24,8 @@ use crate::{
 
 /// How many addresses of a peer are remembered.
 const ADDRESSES_MAX: usize = 8;
+/// How long a peer may take for its `init`.
+const INIT_MILLIS: u64 = 30_000;
 
 /// What the node knows of a peer.
 #[derive(Debug, Default)]
@@ -39,11 +41,19 @@ pub(crate) struct Peer {
 pub(crate) struct Connection {
     pub(crate) epoch: ConnEpoch,
     pub(crate) direction: Direction,
+    /// Since when.
+    since: Timestamp,
     /// What it said in `init`; until then it may say nothing else.
     pub(crate) features: Option<Features>,
 }
 
 impl Peer {
+    fn init_deadline(&self) -> Option<Timestamp> {
+        let connection = self.connection.as_ref()?;
+        let waits = connection.features.is_none();
+        waits.then(|| connection.since.plus_millis(INIT_MILLIS))
+    }
+
     /// The connection, once `init` is exchanged.
     pub(crate) fn ready(&self) -> Option<(ConnEpoch, &Features)> {
         let connection = self.connection.as_ref()?;
@@ -60,6 +70,14 @@ impl Node {
         direction: Direction,
         address: Option<PeerAddress>,
     ) {
+        if direction == Direction::Inbound && self.is_one_too_many(&peer) {
+            let reason = DisconnectReason::Incompatible("too many peers are connected".into());
+            return step.act(ActionKind::Disconnect {
+                peer,
+                epoch,
+                reason,
+            });
+        }
         if let Some(old) = self.peers.get(&peer).and_then(|p| p.connection.as_ref()) {
             let old = old.epoch;
             if old >= epoch {
@@ -76,12 +94,24 @@ impl Node {
         entry.connection = Some(Connection {
             epoch,
             direction,
+            since: step.now,
             features: None,
         });
         if let Some(address) = address {
+            let is_new = entry.addresses.first() != Some(&address);
             entry.addresses.retain(|known| *known != address);
             entry.addresses.insert(0, address);
             entry.addresses.truncate(ADDRESSES_MAX);
+            let addresses = encode_addresses(&entry.addresses);
+            if is_new
+                && self
+                    .channels_of(&peer)
+                    .iter()
+                    .any(|id| self.has_records(id))
+            {
+                step.scope(Scope::Node);
+                step.batch.put(peer_key(&peer), addresses);
+            }
         }
         let init = Init {
             globalfeatures: Features::empty(),
@@ -90,6 +120,33 @@ impl Node {
             remote_addr: None,
         };
         self.send(step, peer, None, Message::Init(init));
+    }
+
+    /// Whether a stranger comes to a node that has enough of them.
+    fn is_one_too_many(&self, peer: &PublicKey) -> bool {
+        if self.peers.contains_key(peer) || self.peers.len() < self.config.max_strangers {
+            return false;
+        }
+        let friends: BTreeSet<&PublicKey> = self.channels.values().map(|e| &e.peer).collect();
+        let strangers = self.peers.keys().filter(|p| !friends.contains(p));
+        !friends.contains(peer) && strangers.count() >= self.config.max_strangers
+    }
+
+    /// Peers that never say `init`.
+    pub(crate) fn tick_peers(&mut self, step: &mut Step) {
+        let late: Vec<PublicKey> = self
+            .peers
+            .iter()
+            .filter(|(_, p)| p.init_deadline().is_some_and(|at| step.now >= at))
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in late {
+            self.close_connection(step, peer, DisconnectReason::Timeout);
+        }
+    }
+
+    pub(crate) fn peers_next_wake(&self) -> Option<Timestamp> {
+        self.peers.values().filter_map(Peer::init_deadline).min()
     }
 
     pub(crate) fn chain_hash(&self) -> ChainHash {

@@ -34,7 +34,16 @@ pub(crate) enum Pending {
         attempt: u32,
     },
     /// Whether a payment with this hash has ended before.
-    PaymentArchive(CommandId, Box<PayCommand>, PaymentHash),
+    PaymentArchive {
+        /// Who wants to pay it.
+        id: CommandId,
+        /// How.
+        command: Box<PayCommand>,
+        /// The payment.
+        payment_hash: PaymentHash,
+        /// A payment with this hash has ended since the question: the answer may be older.
+        is_stale: bool,
+    },
     /// Our signature of a new invoice.
     InvoiceSign(CommandId, PaymentHash, Box<fulmen_invoice::UnsignedInvoice>),
     /// The coins of a claim.
@@ -100,9 +109,19 @@ impl Requests {
         }
     }
 
-    /// Whether something that `is` so is waited for.
-    pub(crate) fn any(&self, is: impl Fn(&Pending) -> bool) -> bool {
-        self.pending.values().any(is)
+    /// A payment has ended: what the archive is about to say of it may be older.
+    pub(crate) fn payment_ended(&mut self, hash: &PaymentHash) {
+        for pending in self.pending.values_mut() {
+            if let Pending::PaymentArchive {
+                payment_hash,
+                is_stale,
+                ..
+            } = pending
+                && payment_hash == hash
+            {
+                *is_stale = true;
+            }
+        }
     }
 
     /// What the answer with this id is for; nothing for another boot's or a second answer.

@@ -272,6 +272,7 @@ impl Node {
                 peer_alias: channel.peer_alias(),
                 usable: false,
                 last_tick: now,
+                stalled: None,
                 events_said: EventsSaid {
                     ready: channel.status() == ChannelStatus::Normal,
                 },
@@ -283,7 +284,7 @@ impl Node {
             self.by_channel_id
                 .insert((entry.peer, entry.channel_id), keys_id);
             self.by_scid.insert(entry.alias, keys_id);
-            if let Some(scid) = entry.short_channel_id {
+            if let Some(scid) = entry.public_id() {
                 self.by_scid.insert(scid, keys_id);
             }
             self.channels.insert(keys_id, entry);

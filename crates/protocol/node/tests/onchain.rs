@@ -105,7 +105,11 @@ fn settle_and_check(mut world: World, before: [u64; 3], what: &str) {
     let failed = count(&world, 0, |e| matches!(e, Event::PaymentFailed { .. }));
     let received = count(&world, 2, |e| matches!(e, Event::PaymentReceived { .. }));
     let refusals = &world.real.as_ref().unwrap().refusals;
-    assert_eq!(paid + failed, 1, "{what}: the payment ends once: {refusals:#?}");
+    assert_eq!(
+        paid + failed,
+        1,
+        "{what}: the payment ends once: {refusals:#?}"
+    );
     let after: Vec<u64> = (0..3).map(|i| wealth(&world, i)).collect();
     for index in 0..3 {
         let info = world.nodes[index].node.channels_info();
@@ -113,7 +117,11 @@ fn settle_and_check(mut world: World, before: [u64; 3], what: &str) {
             info.iter().all(|c| c.htlcs == (0, 0)),
             "{what}: node {index}: {info:#?}"
         );
-        let spent = if index == 0 && paid == 1 { PAID + 20 } else { 0 };
+        let spent = if index == 0 && paid == 1 {
+            PAID + 20
+        } else {
+            0
+        };
         assert!(
             after[index] + spent + FEES >= before[index],
             "{what}: node {index} had {} and has {}; paid {paid} received {received}: {refusals:#?}",
@@ -224,7 +232,12 @@ fn both_channels_close() {
 #[test]
 fn without_anchors() {
     let old = Some(ChannelType::static_remote_key());
-    for (cut, end) in [(3, End::Middle), (5, End::Payee), (6, End::Both), (4, End::Away)] {
+    for (cut, end) in [
+        (3, End::Middle),
+        (5, End::Payee),
+        (6, End::Both),
+        (4, End::Away),
+    ] {
         htlc_in_flight(end, &old, cut, cut % 2 == 1);
     }
 }
@@ -291,13 +304,16 @@ fn a_channel_whose_close_is_thrown_out_stays_closed() {
         let before = wealth(&world, 1);
         world.disconnect(1, 2);
         world.run();
+        let old = world.nodes[2].disk.clone();
         close(&mut world, 2, 1, CloseMode::Force);
         world.mine(1);
         world.unmine(1);
         if restart {
             world.restart(1);
         }
-        // The payee has forgotten that it wanted to close: it was an accident.
+        // The payee has forgotten that it wanted to close.
+        world.nodes[2].disk = old;
+        world.crash(2);
         world.connect(1, 2);
         pay(&mut world, 0, 1);
         let info = world.nodes[1].node.channels_info();

@@ -20,12 +20,12 @@ use bitcoin::{
 };
 use fulmen_node::{
     ActionKind, Answer, Ask, Block, BlockId, Boot, BroadcastAnswer, Command, CommandError,
-    CommandId, ConnEpoch, Direction, Effects, Event, Input, Node, NodeConfig, NoteLevel, Reply,
-    UtxoAnswer, WalletBalance,
+    CommandId, ConnEpoch, Direction, Effects, Event, Input, Node, NodeConfig, NoteLevel,
+    OpenChannelCommand, PayCommand, Reply, UtxoAnswer, WalletBalance,
 };
-use fulmen_signer::{KeysManager, Signer};
+use fulmen_signer::{KeysManager, Signer, SigningAnswer, SigningRequest};
 use fulmen_types::{
-    BlockHeight, FeeratePerKw, Feerates, Timestamp,
+    BlockHeight, FeeratePerKw, Feerates, Msat, Timestamp,
     record::{RecordKey, Space},
 };
 use fulmen_wire::Message;
@@ -36,6 +36,7 @@ pub struct TestNode {
     pub signer: KeysManager,
     pub disk: BTreeMap<RecordKey, Vec<u8>>,
     pub events: Vec<Event>,
+    last_event: u64,
     pub replies: BTreeMap<CommandId, Result<Reply, CommandError>>,
     /// With whom, by index of the node.
     pub connections: BTreeMap<usize, ConnEpoch>,
@@ -60,6 +61,12 @@ pub struct World {
     /// Every node starts again from its disk, one after the other, so many inputs apart.
     pub crash_every: Option<usize>,
     crash_count: usize,
+    /// Nodes whose messages do not arrive, though they are connected.
+    pub silent: Vec<usize>,
+    /// Nodes whose signer reads no onions.
+    pub onions_unread: Vec<usize>,
+    /// Answers of the store about payments that ended, kept back by number of the question.
+    pub late_answers: Option<Vec<(usize, Input)>>,
 }
 
 fn config() -> NodeConfig {
@@ -101,6 +108,9 @@ impl World {
             real,
             crash_every: None,
             crash_count: 0,
+            silent: Vec::new(),
+            onions_unread: Vec::new(),
+            late_answers: None,
         };
         for seed in 1..=count {
             let signer = KeysManager::new([seed; 32], Network::Regtest);
@@ -118,6 +128,7 @@ impl World {
                 signer,
                 disk: BTreeMap::new(),
                 events: Vec::new(),
+                last_event: 0,
                 replies: BTreeMap::new(),
                 connections: BTreeMap::new(),
                 boots: 0,
@@ -161,6 +172,57 @@ impl World {
         };
         self.inputs
             .push_back((index, Input::WalletBalance(balance)));
+    }
+
+    /// Gives a node an input and does what follows.
+    pub fn give(&mut self, index: usize, input: Input) {
+        self.inputs.push_back((index, input));
+        self.run();
+    }
+
+    /// Opens a channel of a million, 300,000 of it the peer's, and mines until it is ready.
+    pub fn open(&mut self, from: usize, to: usize) {
+        self.connect(from, to);
+        let command = Command::OpenChannel(OpenChannelCommand {
+            peer: self.id(to),
+            amount: Amount::from_sat(1_000_000),
+            push: Msat::from_sat(300_000),
+            announce: true,
+            feerate: None,
+            channel_type: None,
+        });
+        let reply = self.command(from, command);
+        assert!(
+            matches!(reply, Ok(Reply::ChannelOpening { .. })),
+            "{reply:?}"
+        );
+        self.mine(6);
+    }
+
+    pub fn invoice(&mut self, index: usize, sat: u64) -> String {
+        let invoice = Command::CreateInvoice {
+            amount: Some(Msat::from_sat(sat)),
+            description: "test".into(),
+            expiry_secs: 3_600,
+        };
+        match self.command(index, invoice) {
+            Ok(Reply::Invoice { invoice, .. }) => invoice,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn pay_command(invoice: String) -> Command {
+        Command::Pay(PayCommand {
+            invoice,
+            amount: None,
+            max_fee: None,
+            timeout_secs: None,
+        })
+    }
+
+    pub fn events(&self, index: usize, is: impl Fn(&Event) -> bool) -> usize {
+        let events = self.nodes[index].node.events_after(0);
+        events.filter(|e| is(&e.event)).count()
     }
 
     pub fn id(&self, index: usize) -> PublicKey {
@@ -229,6 +291,9 @@ impl World {
                 if self.nodes[index].connections.get(&to) != Some(&lane.epoch) {
                     return;
                 }
+                if self.silent.contains(&index) {
+                    return;
+                }
                 let message = message.complete(&self.nodes[index].signer).unwrap();
                 let message = Message::decode(&message.encode()).unwrap();
                 let input = Input::PeerMessage {
@@ -244,7 +309,12 @@ impl World {
                 self.disconnect(index, other);
             }
             ActionKind::Ask { id, ask } => {
+                let is_archive =
+                    matches!(&ask, Ask::Record(key) if key.space == Space::PaymentArchive);
                 let answer = self.answer(index, ask);
+                if let Some(late) = self.late_answers.as_mut().filter(|_| is_archive) {
+                    return late.push((index, Input::Answer { id, answer }));
+                }
                 self.inputs.push_back((index, Input::Answer { id, answer }));
             }
             ActionKind::Broadcast { id, package } if self.real.is_some() => {
@@ -269,7 +339,14 @@ impl World {
             ActionKind::Reply { id, reply } => {
                 self.nodes[index].replies.insert(id, reply);
             }
-            ActionKind::Event(event) => self.nodes[index].events.push(event.event),
+            ActionKind::Event(event) => {
+                let node = &mut self.nodes[index];
+                // Those that nobody has acknowledged are told again after a restart.
+                if event.number > node.last_event {
+                    node.last_event = event.number;
+                    node.events.push(event.event);
+                }
+            }
             ActionKind::Note { level, text } => {
                 assert!(!text.starts_with("bug"), "node {index}: {text}");
                 if level >= NoteLevel::Warn {
@@ -303,6 +380,9 @@ impl World {
             }
         }
         match ask {
+            Ask::Sign(SigningRequest::Ecdh { .. }) if self.onions_unread.contains(&index) => {
+                Answer::Signed(SigningAnswer::Unavailable)
+            }
             Ask::Sign(request) => Answer::Signed(self.nodes[index].signer.answer(&request)),
             Ask::Route(query) => {
                 let graph = self.nodes[index].node.graph();
@@ -404,7 +484,8 @@ impl World {
             real.chain.invalidate_block(&tip.hash).unwrap();
             self.blocks.pop();
             for index in 0..self.nodes.len() {
-                self.inputs.push_back((index, Input::BlockDisconnected(tip)));
+                self.inputs
+                    .push_back((index, Input::BlockDisconnected(tip)));
             }
             self.run();
         }

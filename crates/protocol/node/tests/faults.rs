@@ -1,0 +1,169 @@
+//! Peers that stall, signers that are away, stores that answer late: nothing hangs, nothing is done twice.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at what should not be"
+)]
+
+mod common;
+
+use bitcoin::{Network, secp256k1::PublicKey};
+use common::World;
+use fulmen_node::{ActionKind, ConnEpoch, Direction, DisconnectReason, Event, Input, NodeConfig};
+use fulmen_signer::{KeysManager, Signer};
+use fulmen_types::Msat;
+
+fn three() -> World {
+    let mut world = World::new(3);
+    world.open(0, 1);
+    world.open(1, 2);
+    world.mine(6);
+    world.wait(10);
+    world
+}
+
+#[test]
+fn an_onion_is_read_again_when_the_signer_is_back() {
+    let mut world = three();
+    world.onions_unread = vec![1];
+    let invoice = world.invoice(2, 10_000);
+    world.command(0, World::pay_command(invoice)).unwrap();
+    world.wait(3);
+    assert_eq!(
+        world.events(0, |e| matches!(e, Event::PaymentSucceeded { .. })),
+        0
+    );
+    world.onions_unread.clear();
+    world.wait(10);
+    assert_eq!(
+        world.events(0, |e| matches!(e, Event::PaymentSucceeded { .. })),
+        1
+    );
+}
+
+#[test]
+fn updates_that_a_peer_leaves_waiting_go_back() {
+    let mut world = three();
+    // Node 2 acknowledges nothing, and stays connected.
+    world.silent = vec![2];
+    let first = world.invoice(2, 10_000);
+    world.command(0, World::pay_command(first)).unwrap();
+    let second = world.invoice(2, 20_000);
+    world.command(0, World::pay_command(second)).unwrap();
+    let of = |world: &World, index: usize| -> (usize, usize) {
+        let info = world.nodes[index].node.channels_info();
+        let with = world.id(1 - index);
+        info.iter().find(|c| c.peer == with).unwrap().htlcs
+    };
+    assert_eq!(of(&world, 0), (2, 0));
+    world.wait(80);
+    // The second was never signed: the disconnect takes it back, all the way.
+    assert!(!world.nodes[1].connections.contains_key(&2));
+    assert_eq!(of(&world, 0), (1, 0));
+}
+
+#[test]
+fn who_never_says_init_is_let_go() {
+    let mut world = World::new(2);
+    world.silent = vec![0];
+    world.connect(0, 1);
+    assert_eq!(world.nodes[1].node.peers_info().len(), 1);
+    world.wait(31);
+    assert!(world.nodes[1].node.peers_info().is_empty());
+}
+
+#[test]
+fn strangers_are_bounded() {
+    let mut world = World::new(1);
+    let most = NodeConfig::new(Network::Regtest).max_strangers;
+    let stranger = |n: usize| -> PublicKey {
+        let mut seed = [200; 32];
+        seed[..8].copy_from_slice(&n.to_le_bytes());
+        KeysManager::new(seed, Network::Regtest).node_id()
+    };
+    let now = world.now;
+    for n in 0..=most {
+        let input = Input::PeerConnected {
+            peer: stranger(n),
+            epoch: ConnEpoch(u64::try_from(n).unwrap() + 1),
+            direction: Direction::Inbound,
+            address: None,
+        };
+        let effects = world.nodes[0].node.handle(now, input);
+        let refused = effects.actions.iter().any(|a| {
+            let reason = match &a.kind {
+                ActionKind::Disconnect { reason, .. } => Some(reason),
+                _ => None,
+            };
+            matches!(reason, Some(DisconnectReason::Incompatible(_)))
+        });
+        assert_eq!(refused, n == most, "{n}");
+    }
+    assert_eq!(world.nodes[0].node.peers_info().len(), most);
+}
+
+#[test]
+fn a_late_answer_of_the_store_pays_nothing_twice() {
+    let mut world = World::new(2);
+    world.open(0, 1);
+    let invoice = world.invoice(1, 10_000);
+    world.late_answers = Some(Vec::new());
+    let first = world.start(0, World::pay_command(invoice.clone()));
+    let second = world.start(0, World::pay_command(invoice.clone()));
+    let third = world.start(0, World::pay_command(invoice));
+    world.run();
+    let late = world.late_answers.take().unwrap();
+    assert_eq!(late.len(), 3);
+    let mut late = late.into_iter();
+    // The first question is answered, and its payment ends, before the others are.
+    let (index, answer) = late.next().unwrap();
+    world.give(index, answer);
+    let is_done = |e: &Event| matches!(e, Event::PaymentSucceeded { .. });
+    assert_eq!(world.events(0, is_done), 1);
+    for (index, answer) in late {
+        world.give(index, answer);
+    }
+    assert_eq!(world.events(0, is_done), 1);
+    assert_eq!(
+        world.events(0, |e| matches!(e, Event::PaymentFailed { .. })),
+        0
+    );
+    let info = world.nodes[0].node.channels_info();
+    assert_eq!(info[0].balances.0, Msat::from_sat(690_000));
+    for id in [first, second, third] {
+        assert!(world.nodes[0].replies.contains_key(&id));
+    }
+}
+
+#[test]
+fn a_cache_does_not_hide_our_channels() {
+    let mut world = World::new(2);
+    world.open(0, 1);
+    world.mine(6);
+    world.wait(10);
+    assert_eq!(world.nodes[0].node.info().graph, (2, 1));
+    // The graph was not written, or long ago.
+    world.restart_with(0, |node| {
+        let graph = fulmen_gossip::NetworkGraph::empty(node.graph().chain_hash());
+        node.set_gossip_cache(graph, fulmen_gossip::SignedMessages::default());
+    });
+    assert_eq!(world.nodes[0].node.info().graph.1, 1);
+}
+
+#[test]
+fn a_close_is_told_once_however_often_the_node_starts() {
+    let mut world = World::new(2);
+    world.open(0, 1);
+    world.disconnect(0, 1);
+    let channel = world.nodes[0].node.channels_info()[0].channel_id;
+    let close = fulmen_node::Command::CloseChannel {
+        channel: fulmen_node::ChannelSelector::Id(channel),
+        mode: fulmen_node::CloseMode::Force,
+    };
+    world.command(0, close).unwrap();
+    world.restart(0);
+    world.restart(0);
+    let told = world.events(0, |e| matches!(e, Event::ChannelClosing { .. }));
+    assert_eq!(told, 1);
+}
