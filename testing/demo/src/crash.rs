@@ -145,8 +145,8 @@ async fn kill_and_check(options: Options, folder: &Folder) -> Result<()> {
     let blocks = miner.stop()?;
     network.wait_synced().await?;
 
-    check(&network, &wallets).await?;
-    summary(&kills, &counters, took, blocks);
+    let failures = check(&network, &wallets).await?;
+    summary(&kills, &counters, took, blocks, &failures);
     let busy = kills.iter().filter(|kill| kill.htlcs >= BUSY_HTLCS).count();
     ensure!(
         busy * 100 >= kills.len() * BUSY_PERCENT,
@@ -263,7 +263,8 @@ async fn kill_nodes(
 }
 
 /// All payments have ended, on both sides in the same way; balances follow from them; no channel was closed.
-async fn check(network: &Network, wallets_before: &[u64]) -> Result<()> {
+/// Returns why payments failed, and how many.
+async fn check(network: &Network, wallets_before: &[u64]) -> Result<BTreeMap<String, usize>> {
     let mut payments = BTreeMap::new();
     let mut invoices = BTreeMap::new();
     for node in &network.nodes {
@@ -292,7 +293,12 @@ async fn check(network: &Network, wallets_before: &[u64]) -> Result<()> {
             bail!("{} is in trouble: {trouble}", node.name);
         }
     }
+    let mut failures = BTreeMap::new();
     for (hash, payment) in &payments {
+        if payment.state == PaymentState::Failed {
+            let reason = payment.failure_reason.clone().unwrap_or_default();
+            *failures.entry(reason).or_insert(0) += 1;
+        }
         let invoice = invoices
             .get(hash)
             .with_context(|| format!("nobody knows the invoice of payment {hash}"))?;
@@ -331,10 +337,16 @@ async fn check(network: &Network, wallets_before: &[u64]) -> Result<()> {
             node.name
         );
     }
-    Ok(())
+    Ok(failures)
 }
 
-fn summary(kills: &[Kill], counters: &Counters, took: Duration, blocks: u32) {
+fn summary(
+    kills: &[Kill],
+    counters: &Counters,
+    took: Duration,
+    blocks: u32,
+    failures: &BTreeMap<String, usize>,
+) {
     let mut htlcs: Vec<usize> = kills.iter().map(|kill| kill.htlcs).collect();
     htlcs.sort_unstable();
     let busy = htlcs.iter().filter(|count| **count >= BUSY_HTLCS).count();
@@ -388,6 +400,9 @@ fn summary(kills: &[Kill], counters: &Counters, took: Duration, blocks: u32) {
         "  payments                  {succeeded} succeeded, {failed} failed, 0 without end; {:.0} a second",
         rate(succeeded + failed, took)
     );
+    for (reason, count) in failures {
+        println!("    failed by reason        {count} {reason}");
+    }
     println!("  force-closes              0");
     println!("  missing                   0 msat");
 }

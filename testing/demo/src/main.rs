@@ -61,7 +61,7 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
         /// How many payments are kept on their way
-        #[arg(long, default_value_t = 150)]
+        #[arg(long, default_value_t = 200)]
         load: usize,
     },
     /// The cheat's tool: signs the newest commitment of a copied store, and one second stage
