@@ -100,12 +100,16 @@ impl Node {
         if self.forwards.contains(&incoming) || !self.reading.insert(incoming) {
             return;
         }
+        if !self.chain.synced {
+            // By an old height an HTLC seems to have more time than it has.
+            return self.unread.push((keys_id, htlc));
+        }
         self.read_htlc_onion(step, keys_id, incoming, htlc);
     }
 
-    /// The signer could not read these onions: they are asked for again.
+    /// Onions that the signer could not read, or that came while blocks were missing.
     pub(crate) fn read_onions_again(&mut self, step: &mut Step) {
-        if step.now < self.unread_at {
+        if step.now < self.unread_at || !self.chain.synced {
             return;
         }
         for (keys_id, htlc) in core::mem::take(&mut self.unread) {
@@ -120,7 +124,7 @@ impl Node {
     }
 
     pub(crate) fn unread_wake(&self) -> Option<Timestamp> {
-        (!self.unread.is_empty()).then_some(self.unread_at)
+        (!self.unread.is_empty() && self.chain.synced).then_some(self.unread_at)
     }
 
     fn read_htlc_onion(

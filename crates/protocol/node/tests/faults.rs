@@ -167,3 +167,60 @@ fn a_close_is_told_once_however_often_the_node_starts() {
     let told = world.events(0, |e| matches!(e, Event::ChannelClosing { .. }));
     assert_eq!(told, 1);
 }
+
+fn close_alone(world: &mut World, index: usize, with: usize) {
+    let peer = world.id(with);
+    let channels = world.nodes[index].node.channels_info();
+    let channel = channels.into_iter().find(|c| c.peer == peer).unwrap();
+    let close = fulmen_node::Command::CloseChannel {
+        channel: fulmen_node::ChannelSelector::Id(channel.channel_id),
+        mode: fulmen_node::CloseMode::Force,
+    };
+    world.command(index, close).unwrap();
+}
+
+/// On chain it may be without an output, or its time run out: nothing is paid onwards for it.
+#[test]
+fn an_htlc_of_a_closed_channel_is_not_forwarded() {
+    for restart in [false, true] {
+        let mut world = three();
+        world.onions_unread = vec![1];
+        let invoice = world.invoice(2, 10_000);
+        world.command(0, World::pay_command(invoice)).unwrap();
+        close_alone(&mut world, 1, 0);
+        if restart {
+            world.restart(1);
+        }
+        world.onions_unread.clear();
+        world.wait(10);
+        let info = world.nodes[1].node.channels_info();
+        assert!(info.iter().any(|c| c.htlcs == (0, 1)), "{info:#?}");
+        let received = |e: &Event| matches!(e, Event::PaymentReceived { .. });
+        assert_eq!(world.events(2, received), 0, "restart {restart}");
+    }
+}
+
+/// By an old height an HTLC seems to have more time than it has: none is decided before the blocks are
+/// there.
+#[test]
+fn nothing_is_decided_while_blocks_are_missing() {
+    let mut world = World::new(2);
+    world.open(0, 1);
+    let invoice = world.invoice(1, 10_000);
+    let tip = world.nodes[1].node.chain_tip()[0];
+    let mut next = world.blocks.last().unwrap().clone();
+    next.previous = tip.hash;
+    next.id = fulmen_node::BlockId {
+        height: tip.height.plus(1),
+        hash: bitcoin::hashes::Hash::from_byte_array([250; 32]),
+    };
+    next.transactions.clear();
+    let id = next.id;
+    world.give(1, Input::BlockConnected(std::sync::Arc::new(next)));
+    world.command(0, World::pay_command(invoice)).unwrap();
+    world.wait(10);
+    let received = |e: &Event| matches!(e, Event::PaymentReceived { .. });
+    assert_eq!(world.events(1, received), 0);
+    world.give(1, Input::BestTip(id));
+    assert_eq!(world.events(1, received), 1);
+}
