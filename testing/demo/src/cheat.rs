@@ -79,7 +79,7 @@ pub(crate) fn prepare(request: &Request) -> Result<Cheat> {
     let built = commitment.build(&secp, &params);
 
     let signed = BroadcastTx::HolderCommitment(Box::new(HolderSigning {
-        params: params.clone(),
+        params,
         commitment: commitment.clone(),
     }));
     let signed = signed
@@ -113,7 +113,7 @@ pub(crate) fn prepare(request: &Request) -> Result<Cheat> {
     };
     let prevout: TxOut = built.txout(vout).context("the HTLC has no output")?.clone();
     let second_stage = BroadcastTx::Claim(Box::new(ClaimSigning {
-        params: params.clone(),
+        params,
         tx: built.htlc_tx(&htlc, vout),
         inputs: vec![ClaimInput {
             index: 0,

@@ -32,6 +32,8 @@ const PLAN: [(usize, usize, u64, u64); 5] = [
     (MALLORY, ALICE, 4_000_000, 2_000_000),
     (MALLORY, DAVE, 4_000_000, 1_500_000),
 ];
+/// So many of them are the line.
+const LINE: usize = 3;
 /// The shortcut: the channel that is cheated on later.
 pub(crate) const CHEATED: usize = 3;
 
@@ -131,7 +133,18 @@ impl Network {
 
     /// Connects, opens all channels, and waits until everybody can use them and knows them all.
     pub(crate) async fn open_channels(&mut self) -> Result<()> {
-        for (opener, peer, capacity_sat, push_sat) in PLAN {
+        self.open(&PLAN).await?;
+        self.wait_gossip().await
+    }
+
+    /// The line alone, once all channels are closed.
+    pub(crate) async fn open_line_again(&mut self) -> Result<()> {
+        self.channels.clear();
+        self.open(&PLAN[..LINE]).await
+    }
+
+    async fn open(&mut self, plan: &[(usize, usize, u64, u64)]) -> Result<()> {
+        for (opener, peer, capacity_sat, push_sat) in plan.iter().copied() {
             let (from, to) = (&self.nodes[opener], &self.nodes[peer]);
             from.connect(to).await?;
             let answer = from.open(to, capacity_sat, push_sat).await?;
@@ -147,15 +160,14 @@ impl Network {
         wait_until(
             "the funding transactions in the mempool",
             Duration::from_secs(10),
-            async || Ok(self.chain.mempool_len()? >= PLAN.len()),
+            async || Ok(self.chain.mempool_len()? >= plan.len()),
         )
         .await?;
         // BOLT 7: a channel is announced when it is 6 deep.
         for _ in 0..6 {
             self.mine(1).await?;
         }
-        self.wait_usable().await?;
-        self.wait_gossip().await
+        self.wait_usable().await
     }
 
     /// Every channel can be used by both ends.
@@ -417,13 +429,9 @@ mod tests {
 
     #[test]
     fn every_opener_can_pay_its_channels() {
-        for node in 0..NAMES.len() {
+        for (node, name) in NAMES.iter().enumerate() {
             let opened: u64 = PLAN.iter().filter(|p| p.0 == node).map(|p| p.2).sum();
-            assert!(
-                opened + 1_000_000 < DEPOSITS_SAT.iter().sum(),
-                "{}",
-                NAMES[node]
-            );
+            assert!(opened + 1_000_000 < DEPOSITS_SAT.iter().sum(), "{name}");
         }
     }
 }

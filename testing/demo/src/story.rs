@@ -532,28 +532,31 @@ async fn close_all(story: &Story, network: &mut Network) -> Result<Vec<Closing>>
 
 async fn keep(story: &mut Story, network: &mut Network) -> Result<()> {
     story.chapter("The nodes go on");
+    or_interrupted(network.open_line_again()).await?;
+    story.say("alice–bob–carol–dave have channels again, and a block is mined every 10 seconds");
     let chain = network.chain.url();
     let cookie = network.chain.cookie_path().display().to_string();
-    println!("   A block is mined every 10 seconds. Talk to the nodes, for instance:\n");
-    for node in &network.nodes {
-        println!(
-            "     cargo run -q --release -p fulmen-cli -- --data-dir {} getinfo",
-            node.dir().display()
-        );
+    let [alice, dave] = [&network.nodes[ALICE], &network.nodes[DAVE]];
+    let client = "cargo run -q --release -p fulmen-cli -- --data-dir";
+    println!("\n   Talk to the nodes (alice, bob, carol, dave, mallory), for instance:\n");
+    for (node, command) in [
+        (alice, "getinfo"),
+        (alice, "listchannels"),
+        (dave, "invoice --help"),
+        (alice, "pay --help"),
+    ] {
+        println!("     {client} {} {command}", node.dir().display());
     }
-    let [alice, bob] = [&network.nodes[ALICE], &network.nodes[BOB]];
-    println!("\n   All channels are closed; open one from alice to bob with");
+    println!("\n   A block at once, from the chain at {chain}:\n");
     println!(
-        "     cargo run -q --release -p fulmen-cli -- --data-dir {} openchannel {} 1000000",
-        alice.dir().display(),
-        bob.uri()?
+        "     curl -s -u \"$(cat {cookie})\" -d '{{\"method\":\"generatetoaddress\",\"params\":[1,\"{}\"]}}' {chain}",
+        alice.new_address().await?
     );
-    println!("   The chain: {chain}, for instance a block at once by");
     println!(
-        "     curl -s -u \"$(cat {cookie})\" -d '{{\"method\":\"dev_mine\",\"params\":[1]}}' {chain}"
+        "\n   Logs: {}",
+        alice.log().with_file_name("*.log").display()
     );
-    println!("   Logs: {}", alice.log().with_file_name("*.log").display());
-    println!("\n   Ctrl-C ends everything; the stores stay.");
+    println!("   Ctrl-C ends everything; the stores stay.");
     let miner = crate::chain::Miner::start(network.chain.clone(), Duration::from_secs(10));
     tokio::signal::ctrl_c().await?;
     miner.stop()?;
