@@ -154,6 +154,9 @@ impl World {
                 continue;
             }
             for channel in self.hosts[index].channels() {
+                if channel.htlcs != (0, 0) && self.to_force.contains_key(&channel.channel_id) {
+                    self.close_with_htlcs(index, channel.channel_id);
+                }
                 let live = matches!(
                     channel.state,
                     ChannelState::Normal { .. } | ChannelState::ShuttingDown

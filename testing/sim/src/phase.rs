@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bitcoin::OutPoint;
 use fulmen_node::{ChannelState, Node};
-use fulmen_types::Msat;
+use fulmen_types::{ChannelId, Msat};
 
 use crate::{
     plan::Faults,
@@ -74,9 +74,15 @@ impl World {
                 let last = self.plan.payments.iter().map(|p| p.at).max().unwrap_or(0);
                 if self.plan.close_in_flight.is_some_and(|at| lasted > at) {
                     self.plan.close_in_flight = None;
-                    self.begin_close(true);
+                    self.to_force = self
+                        .users
+                        .channels
+                        .iter()
+                        .filter_map(|(id, plan)| Some((*id, plan.force_close?)))
+                        .collect();
                 }
                 if lasted > last + 5_000 {
+                    self.to_force.clear();
                     self.calm();
                     self.enter(Phase::Heal);
                 }
@@ -84,7 +90,7 @@ impl World {
             Phase::Heal => {
                 if self.is_quiet() {
                     self.check_lightning_ledger();
-                    self.begin_close(false);
+                    self.begin_close();
                     self.enter(Phase::Close);
                     if self.plan.faults_at_close {
                         // Blocks come fast now: what counts blocks has little time left.
@@ -210,38 +216,54 @@ impl World {
             && self.now - self.phase_since > 30_000
     }
 
-    fn begin_close(&mut self, in_flight: bool) {
+    /// A channel that is to be closed by force holds HTLCs: now, most of the time, and often without a word
+    /// between its ends for some blocks, so that the chain must tell who gets what.
+    pub(crate) fn close_with_htlcs(&mut self, host: usize, channel_id: ChannelId) {
+        if !self.rng.chance(300) {
+            return;
+        }
+        let (Some(by), Some(plan)) = (
+            self.to_force.remove(&channel_id),
+            self.users.channels.get(&channel_id).copied(),
+        ) else {
+            return;
+        };
+        self.say(format!(
+            "n{host} has HTLCs in {channel_id}: n{by} closes it by force"
+        ));
+        self.forced.insert(channel_id);
+        self.want(
+            0,
+            TaskKind::Close {
+                channel_id,
+                by,
+                force: true,
+            },
+        );
+        if self.rng.chance(600) {
+            let silence = self.rng.between(1, 8) * self.block_interval();
+            for pair in [(plan.from, plan.to), (plan.to, plan.from)] {
+                self.parted.insert(pair, self.now + silence);
+            }
+            self.cut_between(plan.from, plan.to);
+        }
+    }
+
+    fn begin_close(&mut self) {
         for (channel_id, plan) in self.users.channels.clone() {
-            let by = match plan.force_close {
-                Some(by) if in_flight => {
-                    self.forced.insert(channel_id);
-                    self.want(
-                        0,
-                        TaskKind::Close {
-                            channel_id,
-                            by,
-                            force: true,
-                        },
-                    );
-                    continue;
-                }
-                Some(by) => by,
-                None if in_flight => continue,
-                None => {
-                    if self.rng.chance(500) {
-                        plan.from
-                    } else {
-                        plan.to
-                    }
-                }
-            };
             if self.forced.contains(&channel_id) {
                 continue;
             }
+            let either = if self.rng.chance(500) {
+                plan.from
+            } else {
+                plan.to
+            };
             let force = plan.force_close.is_some();
             if force {
                 self.forced.insert(channel_id);
             }
+            let by = plan.force_close.unwrap_or(either);
             let pause = self.rng.below(2_000);
             self.want(
                 pause,

@@ -104,7 +104,7 @@ impl Plan {
             faults_at_open: rng.chance(500),
             block_interval: rng.between(2_000, 20_000),
             to_self_delay: u16::try_from(rng.between(6, 30)).unwrap_or(6),
-            close_in_flight: rng.chance(300).then(|| rng.below(40_000)),
+            close_in_flight: rng.chance(500).then(|| rng.below(30_000)),
             faults_at_close: rng.chance(500),
             feerate_change: if rng.chance(500) { 300 } else { 0 },
             feerates: [253, 500, 1_000],

@@ -21,7 +21,11 @@ impl World {
         if self.hosts[from].connections.contains_key(&peer) {
             return;
         }
-        if self.hosts[to].node.is_none() {
+        let is_parted = self
+            .parted
+            .get(&(from, to))
+            .is_some_and(|until| self.now < *until);
+        if is_parted || self.hosts[to].node.is_none() {
             self.feed(
                 from,
                 Input::ConnectFailed {
@@ -190,6 +194,19 @@ impl World {
             .connections
             .iter()
             .filter(|(_, c)| c.open && c.ends.contains(&host))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            self.cut(id);
+        }
+    }
+
+    /// Two hosts don't hear each other any more.
+    pub(crate) fn cut_between(&mut self, a: usize, b: usize) {
+        let ids: Vec<u64> = self
+            .connections
+            .iter()
+            .filter(|(_, c)| c.open && c.ends.contains(&a) && c.ends.contains(&b))
             .map(|(id, _)| *id)
             .collect();
         for id in ids {

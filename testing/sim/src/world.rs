@@ -150,6 +150,10 @@ pub(crate) struct World {
     pub(crate) rested_at: u32,
     /// The highest feerate that any node was told.
     pub(crate) highest_feerate: u32,
+    /// Channels that are to be closed by force as soon as they hold HTLCs, and by whom.
+    pub(crate) to_force: BTreeMap<fulmen_types::ChannelId, usize>,
+    /// Pairs of hosts that can't connect before a time.
+    pub(crate) parted: BTreeMap<(usize, usize), u64>,
     /// Commands that users thought of in the middle of a step.
     pub(crate) pending_commands: Vec<(usize, fulmen_node::CommandId, fulmen_node::Command)>,
     /// What was counted.
@@ -208,6 +212,8 @@ impl World {
             last_crash: now,
             rested_at: first_height,
             highest_feerate: plan.feerates[2],
+            to_force: BTreeMap::new(),
+            parted: BTreeMap::new(),
             pending_commands: Vec::new(),
             stats: Stats::default(),
             failure: None,
