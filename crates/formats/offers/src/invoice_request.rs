@@ -139,6 +139,9 @@ impl InvoiceRequest {
     }
 
     /// Whether it is for this offer: its offer fields are those of the offer, byte for byte.
+    ///
+    /// On which path it arrived is the caller's question: if the offer has `offer_paths`, on one of
+    /// those, otherwise on none.
     pub fn check_offer(&self, offer: &Offer) -> Result<(), CheckError> {
         let ours = self.offer_bytes();
         if ours == offer.as_bytes() {

@@ -159,8 +159,8 @@ impl From<UnblindError> for IgnoreReason {
 /// What a node does with a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeeledMessage {
-    /// Send it on. Whether `next` is a peer, and how much may be forwarded, is the caller's question; a
-    /// `next` that is this node itself must be peeled again or dropped.
+    /// Send it on. Whether `next` is a peer, and how much may be forwarded, is the caller's question. A
+    /// `next` that is this node itself must be peeled again or dropped, one that is the sender dropped.
     Forward {
         /// To whom.
         next: NextHop,
