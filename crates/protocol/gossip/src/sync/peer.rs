@@ -22,8 +22,12 @@ pub(super) struct Peer {
     pub(super) has_queries: bool,
     /// Offers `gossip_queries_ex`.
     pub(super) has_extended: bool,
-    /// We asked it for live gossip.
+    /// It is one of those that we want live gossip from.
     pub(super) is_live: bool,
+    /// Since when; live gossip is asked for from then on, once the first questions have ended.
+    live_since: Timestamp,
+    /// It was asked for live gossip.
+    is_asked: bool,
     /// What it asked us for.
     pub(super) filter: Option<Filter>,
     /// Old gossip being sent for its filter.
@@ -134,24 +138,14 @@ impl Gossip {
         let has_queries = features.supports(Feature::GossipQueries);
         let live = self.peers.values().filter(|peer| peer.is_live).count();
         let is_live = has_queries && live < self.config.sync_peers;
-        // BOLT 7, gossip_timestamp_filter: nothing is relayed before one; and nothing is wanted from
-        // who is not worth asking.
-        let chain_hash = self.config.chain_hash;
-        let filter = if is_live {
-            live_filter(chain_hash, now, FILTER_BACK_SECS)
-        } else {
-            GossipTimestampFilter {
-                chain_hash,
-                first_timestamp: u32::MAX,
-                timestamp_range: 0,
-            }
-        };
         self.peers.insert(
             peer,
             Peer {
                 has_queries,
                 has_extended: features.supports(Feature::GossipQueriesEx),
                 is_live,
+                live_since: now,
+                is_asked: false,
                 filter: None,
                 backlog: None,
                 serving_ids: None,
@@ -161,12 +155,22 @@ impl Gossip {
                 pending_utxos: 0,
             },
         );
-        out.push(GossipOutput::Send {
-            peer,
-            message: filter.into(),
-        });
+        // BOLT 7, gossip_timestamp_filter: a peer with gossip_queries relays nothing before one. It is
+        // sent when the questions have ended, because some nodes send all that they have on their
+        // first filter, and never again.
         if is_live {
             self.start_sync(now, peer, out);
+        } else if !has_queries {
+            // Nothing is wanted from who is not worth asking.
+            let filter = GossipTimestampFilter {
+                chain_hash: self.config.chain_hash,
+                first_timestamp: u32::MAX,
+                timestamp_range: 0,
+            };
+            out.push(GossipOutput::Send {
+                peer,
+                message: filter.into(),
+            });
         }
     }
 
@@ -195,26 +199,44 @@ impl Gossip {
         if let Some((id, next)) = next {
             let id = *id;
             next.is_live = true;
-            let filter = live_filter(self.config.chain_hash, now, FILTER_BACK_SECS);
-            out.push(GossipOutput::Send {
-                peer: id,
-                message: filter.into(),
-            });
+            next.live_since = now;
             self.start_sync(now, id, out);
         }
     }
 }
 
-/// Asks for gossip from some time ago on, without end.
-pub(super) fn live_filter(
+/// How our questions to a peer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SyncEnd {
+    /// They were answered, or the answer was senseless.
+    Answered,
+    /// It answers no queries: it may still send all for a filter that reaches back.
+    Silent,
+}
+
+/// Ends the questions and asks for live gossip, if that is still to be done.
+pub(super) fn end_sync(
     chain_hash: ChainHash,
-    now: Timestamp,
-    back_secs: u64,
-) -> GossipTimestampFilter {
-    let from = now.to_secs_floor().saturating_sub(back_secs);
-    GossipTimestampFilter {
+    id: NodeId,
+    peer: &mut Peer,
+    end: SyncEnd,
+    out: &mut Vec<GossipOutput>,
+) {
+    peer.sync = Sync::Idle;
+    let back_secs = match end {
+        SyncEnd::Silent => super::STALE_SECS,
+        SyncEnd::Answered if peer.is_asked => return,
+        SyncEnd::Answered => FILTER_BACK_SECS,
+    };
+    peer.is_asked = true;
+    let from = peer.live_since.to_secs_floor().saturating_sub(back_secs);
+    let filter = GossipTimestampFilter {
         chain_hash,
         first_timestamp: u32::try_from(from).unwrap_or(u32::MAX),
         timestamp_range: u32::MAX,
-    }
+    };
+    out.push(GossipOutput::Send {
+        peer: id,
+        message: filter.into(),
+    });
 }

@@ -13,7 +13,7 @@ use fulmen_wire::{
 
 use super::{
     Gossip, GossipOutput,
-    peer::{Sync, live_filter},
+    peer::{Sync, SyncEnd, end_sync},
 };
 use crate::Direction;
 
@@ -101,7 +101,8 @@ impl Gossip {
             None
         };
         if let Some(why) = why {
-            state.sync = Sync::Idle;
+            let chain_hash = self.config.chain_hash;
+            end_sync(chain_hash, peer, state, SyncEnd::Answered, out);
             out.push(GossipOutput::Misbehaved { peer, why });
             return;
         }
@@ -173,6 +174,7 @@ impl Gossip {
             .config
             .max_pending_utxos
             .saturating_sub(self.pending.len());
+        let chain_hash = self.config.chain_hash;
         for (id, peer) in &mut self.peers {
             let late = match &peer.sync {
                 Sync::Idle => false,
@@ -182,15 +184,7 @@ impl Gossip {
                 } => *asked && *deadline <= now,
             };
             if late {
-                // A node that answers no queries may still send all by a filter that reaches back.
-                if matches!(peer.sync, Sync::Ids { .. }) {
-                    let filter = live_filter(self.config.chain_hash, now, super::STALE_SECS);
-                    out.push(GossipOutput::Send {
-                        peer: *id,
-                        message: filter.into(),
-                    });
-                }
-                peer.sync = Sync::Idle;
+                end_sync(chain_hash, *id, peer, SyncEnd::Silent, out);
                 continue;
             }
             let own_room = (self.config.max_pending_utxos / 2)
@@ -228,7 +222,7 @@ impl Gossip {
                 }
             }
             if ids.is_empty() {
-                peer.sync = Sync::Idle;
+                end_sync(chain_hash, *id, peer, SyncEnd::Answered, out);
                 continue;
             }
             room -= ids.len();
