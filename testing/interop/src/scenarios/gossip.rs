@@ -1,10 +1,10 @@
 //! The graph, learned from each other.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::Case;
 use crate::wait::{LONG, until};
-use crate::world::Impl;
+use crate::world::{AnyNode, Impl};
 
 pub(super) fn learned(case: &Case<'_>) -> Result<()> {
     let world = case.world;
@@ -25,9 +25,7 @@ pub(super) fn learned(case: &Case<'_>) -> Result<()> {
         node.connect(teacher.node_id(), teacher.address())?;
     }
     for node in [&ldk, &other, &stranger, &foreigner] {
-        until("the channel and both nodes are known", LONG, || {
-            Ok(node.graph_size()? == (2, 1))
-        })?;
+        knows(node, 1)?;
     }
     // And what is new while they are connected.
     world.channel(
@@ -46,9 +44,15 @@ pub(super) fn learned(case: &Case<'_>) -> Result<()> {
     )?;
     world.mine(6, &[&ldk, &other, &stranger, &foreigner])?;
     for node in [&ldk, &other, &stranger, &foreigner] {
-        until("the second channel is known", LONG, || {
-            Ok(node.graph_size()? == (2, 2))
-        })?;
+        knows(node, 2)?;
     }
     Ok(())
+}
+
+/// Waits until a node knows both nodes and so many channels.
+fn knows(node: &AnyNode, channels: usize) -> Result<()> {
+    until("the graph is known", LONG, || {
+        Ok(node.graph_size()? == (2, channels))
+    })
+    .with_context(|| format!("{} knows {:?}", node.name(), node.graph_size()))
 }
