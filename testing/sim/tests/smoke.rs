@@ -3,7 +3,7 @@
 #[test]
 fn the_first_seeds_are_clean() {
     let mut sum = fulmen_sim::Stats::default();
-    for seed in 0..40 {
+    for seed in 0..24 {
         let outcome = fulmen_sim::run(seed, false);
         assert_eq!(
             outcome.failure,
@@ -14,12 +14,13 @@ fn the_first_seeds_are_clean() {
         sum.add(&outcome.stats);
     }
     // A simulator that does nothing finds nothing.
-    assert!(sum.paid > 400, "{sum:?}");
-    assert!(sum.forwards > 50, "{sum:?}");
-    assert!(sum.crashes > 100, "{sum:?}");
-    assert!(sum.disconnects > 100, "{sum:?}");
+    assert!(sum.paid > 200, "{sum:?}");
+    assert!(sum.forwards > 25, "{sum:?}");
+    assert!(sum.crashes > 50, "{sum:?}");
+    assert!(sum.disconnects > 50, "{sum:?}");
     assert!(sum.reorgs > 5, "{sum:?}");
     assert!(sum.forced > 5, "{sum:?}");
+    assert!(sum.forced_in_flight > 0, "{sum:?}");
 }
 
 #[test]
