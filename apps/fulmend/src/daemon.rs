@@ -45,6 +45,8 @@ use crate::{
     wallet::{CatchUp, OnchainWallet},
 };
 
+/// More blocks than any reorganisation of the last decade has thrown out.
+const BLOCKS_BEFORE_BIRTH: u32 = 12;
 const LOCK_FILE: &str = "fulmend.lock";
 const STORE_FILE: &str = "node.sqlite";
 const EDGE_FILE: &str = "edge.sqlite";
@@ -169,7 +171,11 @@ impl Daemon {
             events: Arc::new(EventQueue(events)),
             clock: Arc::new(SystemClock),
         };
-        let restore = restorer(&config, node_id, tip);
+        let node_start = match tip {
+            Some(tip) if is_new => Some(node_start(&client, tip).await?),
+            tip => tip,
+        };
+        let restore = restorer(&config, node_id, node_start);
         let (handle, driver) = fulmen_background_processor::start(
             DriverConfig::default(),
             Box::new(store),
@@ -465,20 +471,26 @@ async fn birthday(
         (Some(height), _) | (None, Birthday::Height(height)) => height,
         (None, Birthday::Now) => return Ok(tip),
     };
-    let before = height.saturating_sub(1).min(tip.height);
+    block_at(client, height.saturating_sub(1).min(tip.height)).await
+}
+
+/// Where a new node begins: some blocks below the tip, so that it knows the way back when a reorganisation
+/// comes right after its birth.
+async fn node_start(client: &Bitcoind, tip: BlockRef) -> Result<BlockRef, DaemonError> {
+    block_at(client, tip.height.saturating_sub(BLOCKS_BEFORE_BIRTH)).await
+}
+
+async fn block_at(client: &Bitcoind, height: u32) -> Result<BlockRef, DaemonError> {
     let hash = client
-        .block_hash(before)
+        .block_hash(height)
         .await
         .map_err(|e| DaemonError::Chain(e.to_string()))?;
     let hash = hash.ok_or_else(|| {
         DaemonError::Chain(format!(
-            "Bitcoin Core has no block at height {before} any more"
+            "Bitcoin Core has no block at height {height} any more"
         ))
     })?;
-    Ok(BlockRef {
-        hash,
-        height: before,
-    })
+    Ok(BlockRef { hash, height })
 }
 
 /// Makes the node, new at `tip` or from its records.
