@@ -109,7 +109,7 @@ impl Path<'_> {
             FailureMessage::IncorrectOrUnknownPaymentDetails { .. } => {
                 Verdict::Final(String::from(
                     "the payee refused it: unknown, expired or paid already, or the amount is not what \
-                 it asked for",
+                 it asked for (incorrect_or_unknown_payment_details)",
                 ))
             }
             // BOLT 4: the hop before did not forward what it was told.

@@ -561,6 +561,14 @@ impl Outgoing {
         let Some(entry) = self.entries.get_mut(hash) else {
             return Vec::new();
         };
+        // That no path is left says little; what the last one failed on says more.
+        let last = &entry.payment.last_failure;
+        let detail =
+            if reason == FailureReason::NoRoute && entry.payment.attempts > 0 && *last != detail {
+                alloc::format!("{detail}; the last attempt: {last}")
+            } else {
+                detail
+            };
         entry.payment.status = PaymentStatus::Failed {
             reason,
             detail,

@@ -194,10 +194,12 @@ fn when_all_paths_are_gone_for_good_it_does_not_wait() {
             .failed(htlc.link, OutgoingFailure::Packet(failure))
             .htlcs;
     }
-    let PaymentStatus::Failed { reason, .. } = payer.status() else {
+    let PaymentStatus::Failed { reason, detail, .. } = payer.status() else {
         panic!("{:?}", payer.status())
     };
     assert_eq!(reason, FailureReason::NoRoute);
+    // That there is no path says less than what the last one failed on.
+    assert!(detail.contains("permanent_channel_failure"), "{detail}");
 }
 
 #[test]
