@@ -33,7 +33,6 @@ pub(super) struct Seen {
     pub(super) parts: BTreeMap<String, usize>,
     /// Channels whose funding has been made: user channel ids.
     pub(super) funded: BTreeSet<u128>,
-    pub(super) closed: Vec<String>,
     /// Whether payments are kept waiting instead of being claimed.
     pub(super) hold: bool,
 }
@@ -157,9 +156,8 @@ impl EventHandler for Handler {
             Event::ChannelClosed {
                 channel_id, reason, ..
             } => {
-                let line = format!("{channel_id}: {reason}");
-                self.log.note(format!("WARN  closed {line}"));
-                seen_of(&self.seen).closed.push(line);
+                self.log
+                    .note(format!("WARN  closed {channel_id}: {reason}"));
             }
             other => self.log.note(format!("event {other:?}")),
         }

@@ -46,18 +46,6 @@ impl LogLines {
             .cloned()
             .collect()
     }
-
-    /// The last lines that are warnings or worse, for reports.
-    pub(crate) fn last_complaints(&self, count: usize) -> Vec<String> {
-        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let complaints = lines
-            .iter()
-            .rev()
-            .filter(|line| line.starts_with("ERROR") || line.starts_with("WARN"));
-        let mut last: Vec<String> = complaints.take(count).cloned().collect();
-        last.reverse();
-        last
-    }
 }
 
 impl Logger for LogLines {

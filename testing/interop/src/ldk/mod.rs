@@ -322,11 +322,6 @@ impl LdkNode {
         self.seen().parts.get(payment_hash).copied().unwrap_or(0)
     }
 
-    /// Why channels were closed.
-    pub(crate) fn closed(&self) -> Vec<String> {
-        self.seen().closed.clone()
-    }
-
     /// Sends along a given route.
     pub(crate) fn pay_along(
         &self,
