@@ -1,13 +1,20 @@
 //! The program as a whole, where it needs no network of nodes.
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn run(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_fulmen-demo"))
+    let mut child = Command::new(env!("CARGO_BIN_EXE_fulmen-demo"))
         .args(arguments)
-        .stdin(std::process::Stdio::piped())
-        .output()
-        .expect("the program starts")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    // The daemon ends with its parent, whose end it sees here: it stays open until the answer is there.
+    let stdin = child.stdin.take();
+    let output = child.wait_with_output().expect("the program ends");
+    drop(stdin);
+    output
 }
 
 fn text(bytes: &[u8]) -> String {
