@@ -169,6 +169,7 @@ async fn every_command_works_for_people_and_scripts() {
         &["openchannel", &bob_id, "0.005btc", "--push", "1000sat"],
     )
     .await;
+    until_mempool(&chain).await;
     mine(6);
     until(&a, &["listchannels"], |v| {
         v["channels"][0]["usable"] == true
