@@ -15,8 +15,9 @@ use bitcoin::{
     transaction::Version,
 };
 use lightning::chain::chaininterface::{BroadcasterInterface, ConfirmationTarget, FeeEstimator};
-use lightning::chain::chainmonitor::ChainMonitor;
-use lightning::chain::{BestBlock, Confirm, Filter};
+use lightning::chain::chainmonitor::{ChainMonitor, Persist};
+use lightning::chain::channelmonitor::{ChannelMonitor, ChannelMonitorUpdate};
+use lightning::chain::{BestBlock, ChannelMonitorUpdateStatus, Confirm, Filter};
 use lightning::events::{Event, EventsProvider};
 use lightning::io;
 use lightning::ln::channelmanager::{
@@ -36,7 +37,7 @@ use lightning::util::config::UserConfig;
 use lightning::util::logger::{Logger, Record};
 use lightning::util::persist::{
     CHANNEL_MANAGER_PERSISTENCE_KEY, CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE,
-    CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE, KVStoreSync,
+    CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE, KVStoreSync, MonitorName,
 };
 use lightning::util::ser::Writeable;
 use lightning_invoice::{Bolt11InvoiceDescription, Description};
@@ -47,6 +48,8 @@ use crate::{AMOUNT_SAT, CAPACITY_SAT, CONFIRMATIONS, PUSH_SAT, Pair};
 /// Where the monitors go.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// Nowhere: monitors are not even encoded.
+    Nothing,
     /// A map in memory.
     Memory,
     /// LDK's store in files.
@@ -149,13 +152,46 @@ impl KVStoreSync for Counted {
     }
 }
 
+/// Gives monitors to the store as LDK does by itself, or drops them.
+struct Keeper {
+    store: Arc<Counted>,
+    keeps: bool,
+}
+
+impl Persist<InMemorySigner> for Keeper {
+    fn persist_new_channel(
+        &self,
+        name: MonitorName,
+        monitor: &ChannelMonitor<InMemorySigner>,
+    ) -> ChannelMonitorUpdateStatus {
+        if self.keeps {
+            return self.store.persist_new_channel(name, monitor);
+        }
+        ChannelMonitorUpdateStatus::Completed
+    }
+
+    fn update_persisted_channel(
+        &self,
+        name: MonitorName,
+        update: Option<&ChannelMonitorUpdate>,
+        monitor: &ChannelMonitor<InMemorySigner>,
+    ) -> ChannelMonitorUpdateStatus {
+        if self.keeps {
+            return self.store.update_persisted_channel(name, update, monitor);
+        }
+        ChannelMonitorUpdateStatus::Completed
+    }
+
+    fn archive_persisted_channel(&self, _: MonitorName) {}
+}
+
 type Monitor = ChainMonitor<
     InMemorySigner,
     Arc<dyn Filter + Send + Sync>,
     Arc<Broadcaster>,
     Arc<Feerate>,
     Arc<Quiet>,
-    Arc<Counted>,
+    Arc<Keeper>,
     Arc<KeysManager>,
 >;
 type Manager = SimpleArcChannelManager<Monitor, Broadcaster, Feerate, Quiet>;
@@ -193,9 +229,9 @@ impl Ldk {
     pub(crate) fn start(kind: Kind, folder: &Path) -> Result<Self> {
         let mut sides = Vec::new();
         for seed in 1..=2u8 {
-            let files = (kind != Kind::Memory)
+            let files = matches!(kind, Kind::Files | Kind::FilesAndManager)
                 .then(|| FilesystemStore::new(folder.join(format!("node-{seed}"))));
-            sides.push(side(seed, files)?);
+            sides.push(side(seed, files, kind != Kind::Nothing)?);
         }
         let mut pair = Self {
             sides,
@@ -398,7 +434,7 @@ impl Ldk {
     }
 }
 
-fn side(seed: u8, files: Option<FilesystemStore>) -> Result<Side> {
+fn side(seed: u8, files: Option<FilesystemStore>, keeps: bool) -> Result<Side> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let logger = Arc::new(Quiet);
     let keys = Arc::new(KeysManager::new(
@@ -418,7 +454,10 @@ fn side(seed: u8, files: Option<FilesystemStore>) -> Result<Side> {
         Arc::new(Broadcaster),
         Arc::clone(&logger),
         Arc::new(Feerate),
-        Arc::clone(&store),
+        Arc::new(Keeper {
+            store: Arc::clone(&store),
+            keeps,
+        }),
         Arc::clone(&keys),
         keys.get_peer_storage_key(),
     ));
