@@ -72,6 +72,8 @@ pub struct NodeInfo {
     pub graph_nodes: usize,
     /// Channels in the graph of the network.
     pub graph_channels: usize,
+    /// Directions of those channels whose terms are known: two for each when all are.
+    pub graph_policies: usize,
     /// The number of the last event.
     pub last_event: u64,
     /// Why the node only watches the chain, if it does: its store has failed.

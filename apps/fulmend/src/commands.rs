@@ -117,6 +117,7 @@ impl Serve for api::GetInfo {
             channels_closing,
             graph_nodes: info.graph.0,
             graph_channels: info.graph.1,
+            graph_policies: info.graph_policies,
             last_event: info.last_event,
             trouble: app.node.trouble(),
             uptime_secs: app.started.elapsed().as_secs(),

@@ -25,7 +25,7 @@ async fn many_payments_at_once_survive_a_restart_on_their_way() {
     let first = open_channel(&chain, &alice, &bob, 5_000_000).await;
     open_channel(&chain, &bob, &carol, 5_000_000).await;
     until("alice knows both channels", || async {
-        alice.info().await.graph_channels == 2
+        alice.info().await.graph_policies == 4
     })
     .await;
 

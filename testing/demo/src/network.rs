@@ -188,13 +188,13 @@ impl Network {
         Ok(())
     }
 
-    /// Every node knows every channel and node.
+    /// Every node knows every channel with the terms of both its ends, and every node.
     async fn wait_gossip(&self) -> Result<()> {
         for node in &self.nodes {
             let what = format!("the whole network's gossip at {}", node.name);
             wait_until(&what, Duration::from_secs(40), async || {
                 let info = node.getinfo().await?;
-                Ok(info.graph_channels == self.channels.len()
+                Ok(info.graph_policies == 2 * self.channels.len()
                     && info.graph_nodes == self.nodes.len())
             })
             .await?;

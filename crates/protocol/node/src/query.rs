@@ -46,6 +46,8 @@ pub struct NodeInfo {
     pub channels: [usize; 3],
     /// The network as gossip tells it: nodes and channels.
     pub graph: (usize, usize),
+    /// How many directions of those channels have told their terms: two for each when all have.
+    pub graph_policies: usize,
     /// The number of the last event.
     pub last_event: u64,
 }
@@ -277,6 +279,10 @@ impl Node {
             peers: self.peers.values().filter(|p| p.ready().is_some()).count(),
             channels,
             graph: (graph.node_count(), graph.channel_count()),
+            graph_policies: graph
+                .channels()
+                .map(|channel| channel.policies.iter().flatten().count())
+                .sum(),
             last_event: self.events.last(),
         }
     }
