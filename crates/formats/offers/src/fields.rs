@@ -4,14 +4,14 @@ use alloc::{string::String, vec::Vec};
 use core::{fmt, str::FromStr};
 
 use bitcoin::{constants::ChainHash, secp256k1::PublicKey};
-use fulmen_onion::blinding::BlindedPath;
+use fulmen_onion::{PaymentPath, blinding::BlindedPath};
 use fulmen_types::{
     Features, Msat, PaymentHash, Timestamp,
     codec::{Decode, DecodeError, Encode, Reader, Truncated, Utf8},
 };
 
 use crate::{
-    Bip353Name, BuildError, FallbackAddress, Field, ParseError, PaymentPath, UnknownField,
+    Bip353Name, BuildError, FallbackAddress, Field, ParseError, UnknownField,
     stream::{Range, StreamBuilder},
 };
 

@@ -7,11 +7,12 @@ use bitcoin::{
     constants::ChainHash,
     secp256k1::{PublicKey, Secp256k1, SecretKey, Signing, Verification, schnorr},
 };
+use fulmen_onion::PaymentPath;
 use fulmen_types::{Msat, Timestamp};
 
 use crate::{
     BuildError, CheckError, Field, InvoiceFields, InvoiceRequest, OfferFields, ParseError,
-    PaymentPath, RequestFields,
+    RequestFields,
     invoice_request::{sign, with_signature},
     merkle::{merkle_root, signature_hash, verify},
     read::Parts,

@@ -9,6 +9,7 @@
 //! ```
 //! use bitcoin::{constants::ChainHash, secp256k1::{PublicKey, Secp256k1, SecretKey}};
 //! use fulmen_offers::*;
+//! use fulmen_onion::{BlindedPayinfo, PaymentPath};
 //! use fulmen_onion::blinding::{BlindedPath, EncryptedData, blind_route};
 //! use fulmen_types::{CltvExpiryDelta, Features, Msat, PaymentPreimage, Timestamp, codec::Encode};
 //!
@@ -67,6 +68,7 @@
 extern crate alloc;
 
 mod error;
+mod fallback;
 mod fields;
 mod invoice;
 mod invoice_error;
@@ -74,12 +76,13 @@ mod invoice_request;
 mod merkle;
 mod name;
 mod offer;
-mod payinfo;
+
 mod read;
 mod stream;
 mod text;
 
 pub use error::{BuildError, CheckError, Field, ParseError, TextError};
+pub use fallback::FallbackAddress;
 pub use fields::{CurrencyCode, InvoiceFields, Mpp, OfferFields, RequestFields};
 pub use invoice::{Agreement, Invoice, UnsignedInvoice};
 pub use invoice_error::{ErroneousField, InvoiceError};
@@ -87,7 +90,6 @@ pub use invoice_request::{InvoiceRequest, UnsignedInvoiceRequest};
 pub use merkle::{merkle_root, signature_hash};
 pub use name::Bip353Name;
 pub use offer::Offer;
-pub use payinfo::{BlindedPayinfo, FallbackAddress, PaymentPath};
 pub use stream::UnknownField;
 
 /// The example of the README, run as a test.

@@ -3,15 +3,15 @@
 use alloc::{string::String, vec::Vec};
 
 use bitcoin::secp256k1::{PublicKey, schnorr};
-use fulmen_onion::blinding::BlindedPath;
+use fulmen_onion::{BlindedPayinfo, PaymentPath, blinding::BlindedPath};
 use fulmen_types::{
     Features, Msat, PaymentHash,
     codec::{Decode, DecodeError, Reader, TlvReader, TlvRecord, Truncated, Utf8},
 };
 
 use crate::{
-    BlindedPayinfo, FallbackAddress, Field, InvoiceFields, Mpp, OfferFields, ParseError,
-    PaymentPath, RequestFields, UnknownField, payinfo::unknown_even, stream::Range,
+    FallbackAddress, Field, InvoiceFields, Mpp, OfferFields, ParseError, RequestFields,
+    UnknownField, stream::Range,
 };
 
 /// All that a stream may hold, nothing of it required yet.
@@ -271,7 +271,8 @@ fn check_features(
     field: Field,
     known: &[u32],
 ) -> Result<(), ParseError> {
-    match features.and_then(|features| unknown_even(features, known)) {
+    let unknown = |bit: &u32| bit.is_multiple_of(2) && !known.contains(bit);
+    match features.and_then(|features| features.bits().find(unknown)) {
         Some(bit) => Err(ParseError::UnknownFeature(field, bit)),
         None => Ok(()),
     }

@@ -73,6 +73,7 @@ mod failure;
 mod keys;
 mod message;
 mod message_build;
+mod payinfo;
 mod payload;
 mod payment;
 mod return_packet;
@@ -88,6 +89,7 @@ pub use message::{
 pub use message_build::{
     BuiltMessage, Destination, MESSAGE_PACKET_LENS, MessageBuildError, MessageKeys, build_message,
 };
+pub use payinfo::{BlindedPayinfo, PaymentPath};
 pub use payload::{
     BlindedForwardPayload, BlindedReceivePayload, CUSTOM_TLV_MIN, CustomTlv, ForwardPayload,
     HopPayload, PayloadError, PaymentData, ReceivePayload,

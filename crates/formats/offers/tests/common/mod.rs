@@ -35,10 +35,11 @@ impl<'a> Item<'a> {
 }
 
 use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
-use fulmen_offers::{
-    BlindedPayinfo, InvoiceFields, InvoiceRequest, Offer, OfferFields, PaymentPath, RequestFields,
+use fulmen_offers::{InvoiceFields, InvoiceRequest, Offer, OfferFields, RequestFields};
+use fulmen_onion::{
+    BlindedPayinfo, PaymentPath,
+    blinding::{BlindedPath, EncryptedData, blind_route},
 };
-use fulmen_onion::blinding::{BlindedPath, EncryptedData, blind_route};
 use fulmen_types::{
     CltvExpiryDelta, Features, Msat, PaymentPreimage,
     codec::{Encode, TlvReader, TlvWriter},
