@@ -6,12 +6,15 @@ use bitcoin::{
     hashes::{Hash, sha256},
     secp256k1::PublicKey,
 };
+use fulmen_onion::PaymentPath;
 use fulmen_types::{
     CltvExpiryDelta, Feature, FeatureContext, FeatureError, Features, Msat, PaymentHash,
     PaymentSecret, Timestamp, codec::Decode,
 };
 
-use crate::{BuildError, Currency, Fallback, Field, ParseError, RouteHint, amount, quintets};
+use crate::{
+    BuildError, Currency, Fallback, Field, ParseError, RouteHint, amount, blinded, quintets,
+};
 
 /// The greatest `data_length` of a field.
 const FIELD_LEN_MAX: usize = 1023;
@@ -30,8 +33,8 @@ pub struct InvoiceDetails {
     pub timestamp_secs: u64,
     /// `p`.
     pub payment_hash: PaymentHash,
-    /// `s`.
-    pub payment_secret: PaymentSecret,
+    /// `s`. An invoice has either this or blinded paths, which take its place.
+    pub payment_secret: Option<PaymentSecret>,
     /// `d` or `h`.
     pub description: Description,
     /// `m`.
@@ -46,6 +49,9 @@ pub struct InvoiceDetails {
     pub fallbacks: Vec<Fallback>,
     /// `r`, best first.
     pub route_hints: Vec<RouteHint>,
+    /// `b`, best first: how to reach a payee that does not say who it is (bLIP 39). The first hop's
+    /// `blinded_node_id` is that of the introduction node itself.
+    pub blinded_paths: Vec<PaymentPath>,
     /// `9`.
     pub features: Features,
     /// Fields of types that this software does not know, and those that a reader must skip.
@@ -70,6 +76,17 @@ pub struct RawField {
     pub data: Vec<u8>,
 }
 
+impl Description {
+    /// Whether it is of `text`: that text itself, or its hash. BOLT 11 has a payer check that what was
+    /// handed over by other means is what the invoice commits to.
+    pub fn is_of(&self, text: &str) -> bool {
+        match self {
+            Self::Text(own) => own == text,
+            Self::Hash(hash) => *hash == sha256::Hash::hash(text.as_bytes()),
+        }
+    }
+}
+
 impl InvoiceDetails {
     /// The expiry when none is given.
     pub const DEFAULT_EXPIRY_SECS: u64 = 3600;
@@ -89,7 +106,7 @@ impl InvoiceDetails {
             amount: None,
             timestamp_secs: made_at.to_secs_floor(),
             payment_hash,
-            payment_secret,
+            payment_secret: Some(payment_secret),
             description,
             payment_metadata: None,
             payee: None,
@@ -97,10 +114,31 @@ impl InvoiceDetails {
             min_final_cltv_expiry_delta: None,
             fallbacks: Vec::new(),
             route_hints: Vec::new(),
+            blinded_paths: Vec::new(),
             features: Features::empty()
                 .with_required(Feature::VarOnion)
                 .with_required(Feature::PaymentSecret),
             skipped_fields: Vec::new(),
+        }
+    }
+
+    /// An invoice that is paid over blinded paths (bLIP 39). Sign it with a key that is not the node's own;
+    /// a payer needs none of it but the paths.
+    pub fn blinded(
+        currency: Currency,
+        made_at: Timestamp,
+        payment_hash: PaymentHash,
+        blinded_paths: Vec<PaymentPath>,
+        description: Description,
+    ) -> Self {
+        let no_secret = PaymentSecret::new([0; 32]);
+        Self {
+            payment_secret: None,
+            blinded_paths,
+            features: Features::empty()
+                .with_required(Feature::VarOnion)
+                .with_required(Feature::Bolt11BlindedPaths),
+            ..Self::new(currency, made_at, payment_hash, no_secret, description)
         }
     }
 
@@ -157,13 +195,16 @@ impl InvoiceDetails {
             return Err(BuildError::TimestampTooLarge);
         }
         check_features(&self.features).map_err(BuildError::Features)?;
+        self.check_recipient()?;
         let mut out = quintets::from_u35(self.timestamp_secs).to_vec();
         let mut put = |field: Field, data: &[u8]| put_field(&mut out, field, data);
 
-        put(
-            Field::PaymentSecret,
-            &quintets::from_bytes(self.payment_secret.as_bytes()),
-        )?;
+        if let Some(secret) = &self.payment_secret {
+            put(
+                Field::PaymentSecret,
+                &quintets::from_bytes(secret.as_bytes()),
+            )?;
+        }
         put(
             Field::PaymentHash,
             &quintets::from_bytes(self.payment_hash.as_bytes()),
@@ -198,6 +239,12 @@ impl InvoiceDetails {
             }
             put(Field::RouteHint, &quintets::from_bytes(&hint.to_bytes()))?;
         }
+        for path in &self.blinded_paths {
+            put(
+                Field::BlindedPath,
+                &quintets::from_bytes(&blinded::encode(path)),
+            )?;
+        }
         if !self.features.is_empty() {
             put(Field::Features, &features_to_quintets(&self.features))?;
         }
@@ -212,6 +259,41 @@ impl InvoiceDetails {
             put_raw(&mut out, field.tag, &field.data);
         }
         Ok(out)
+    }
+
+    /// bLIP 39: blinded paths stand in for the secret and for route hints.
+    fn check_recipient(&self) -> Result<(), BuildError> {
+        if self.blinded_paths.is_empty() {
+            return match self.payment_secret {
+                Some(_) => Ok(()),
+                None => Err(BuildError::NoPaymentSecret),
+            };
+        }
+        match self.beside_blinded_paths() {
+            Some(field) => Err(BuildError::UnexpectedField(field)),
+            None => Ok(()),
+        }
+    }
+
+    /// The field that must not stand beside blinded paths, if there is one.
+    fn beside_blinded_paths(&self) -> Option<Field> {
+        if self.payment_secret.is_some() {
+            Some(Field::PaymentSecret)
+        } else if self.route_hints.is_empty() {
+            None
+        } else {
+            Some(Field::RouteHint)
+        }
+    }
+
+    /// The details as they will be read again: a path's first hop is named once.
+    pub(crate) fn normalized(mut self) -> Result<Self, BuildError> {
+        self.blinded_paths = self
+            .blinded_paths
+            .into_iter()
+            .map(|path| blinded::normalize(path).ok_or(BuildError::BlindedPath))
+            .collect::<Result<_, _>>()?;
+        Ok(self)
     }
 
     /// Reads timestamp and fields.
@@ -231,9 +313,9 @@ impl InvoiceDetails {
         let payment_hash = found
             .payment_hash
             .ok_or_else(|| missing(Field::PaymentHash))?;
-        let payment_secret = found
-            .payment_secret
-            .ok_or_else(|| missing(Field::PaymentSecret))?;
+        if found.payment_secret.is_none() && found.blinded_paths.is_empty() {
+            return Err(missing(Field::PaymentSecret));
+        }
         let description = match (found.description, found.description_hash) {
             (Some(text), None) => Description::Text(text),
             (None, Some(hash)) => Description::Hash(hash),
@@ -245,12 +327,12 @@ impl InvoiceDetails {
         };
         let features = found.features.unwrap_or_default();
         check_features(&features).map_err(ParseError::Features)?;
-        Ok(Self {
+        let details = Self {
             currency,
             amount,
             timestamp_secs: quintets::to_u64(timestamp).ok_or(ParseError::TooShort)?,
             payment_hash,
-            payment_secret,
+            payment_secret: found.payment_secret,
             description,
             payment_metadata: found.payment_metadata,
             payee: found.payee,
@@ -258,9 +340,16 @@ impl InvoiceDetails {
             min_final_cltv_expiry_delta: found.min_final_cltv_expiry_delta,
             fallbacks: found.fallbacks,
             route_hints: found.route_hints,
+            blinded_paths: found.blinded_paths,
             features,
             skipped_fields: found.skipped,
-        })
+        };
+        match details.beside_blinded_paths() {
+            Some(field) if !details.blinded_paths.is_empty() => {
+                Err(ParseError::UnexpectedField(field))
+            }
+            Some(_) | None => Ok(details),
+        }
     }
 }
 
@@ -277,6 +366,7 @@ struct Found {
     min_final_cltv_expiry_delta: Option<u64>,
     fallbacks: Vec<Fallback>,
     route_hints: Vec<RouteHint>,
+    blinded_paths: Vec<PaymentPath>,
     features: Option<Features>,
     skipped: Vec<RawField>,
 }
@@ -347,6 +437,10 @@ impl Found {
                 if !hint.hops.is_empty() {
                     self.route_hints.push(hint);
                 }
+            }
+            Field::BlindedPath => {
+                let paths = blinded::decode(&bytes()).map_err(|_| invalid)?;
+                self.blinded_paths.extend(paths);
             }
             Field::Features => {
                 check_minimal(field, data)?;

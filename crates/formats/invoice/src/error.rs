@@ -40,6 +40,8 @@ pub enum ParseError {
     DuplicateField(Field),
     /// Neither of `d` and `h`, or both.
     DescriptionCount,
+    /// A field that must not stand beside blinded paths (bLIP 39).
+    UnexpectedField(Field),
     /// The only field of its type does not have the length that the type has.
     WrongLength(Field),
     /// A number or feature field that begins with zeros.
@@ -86,10 +88,12 @@ pub enum Field {
     RouteHint,
     /// `9`.
     Features,
+    /// `b` (bLIP 39).
+    BlindedPath,
 }
 
 impl Field {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::PaymentHash,
         Self::PaymentSecret,
         Self::Description,
@@ -101,6 +105,7 @@ impl Field {
         Self::Fallback,
         Self::RouteHint,
         Self::Features,
+        Self::BlindedPath,
     ];
 
     /// The type's number.
@@ -114,6 +119,7 @@ impl Field {
             Self::Description => 13,
             Self::PaymentSecret => 16,
             Self::Payee => 19,
+            Self::BlindedPath => 20,
             Self::DescriptionHash => 23,
             Self::MinFinalCltvExpiryDelta => 24,
             Self::PaymentMetadata => 27,
@@ -134,6 +140,7 @@ impl Field {
             Self::DescriptionHash => 'h',
             Self::MinFinalCltvExpiryDelta => 'c',
             Self::PaymentMetadata => 'm',
+            Self::BlindedPath => 'b',
         }
     }
 
@@ -152,7 +159,8 @@ impl Field {
             | Self::MinFinalCltvExpiryDelta
             | Self::Fallback
             | Self::RouteHint
-            | Self::Features => None,
+            | Self::Features
+            | Self::BlindedPath => None,
         }
     }
 
@@ -169,6 +177,7 @@ impl Field {
             Self::Fallback => "fallback address",
             Self::RouteHint => "route hint",
             Self::Features => "features",
+            Self::BlindedPath => "blinded path",
         }
     }
 }
@@ -217,6 +226,9 @@ impl fmt::Display for ParseError {
             Self::DescriptionCount => f.write_str(
                 "the invoice must have either a description or a description hash (BOLT 11, d and h)",
             ),
+            Self::UnexpectedField(field) => {
+                write!(f, "the invoice has blinded paths and a {field} (bLIP 39)")
+            }
             Self::WrongLength(field) => write!(f, "the {field} has a wrong length (BOLT 11)"),
             Self::NonMinimal(field) => write!(f, "the {field} begins with zeros (BOLT 11)"),
             Self::NumberTooLarge(field) => write!(f, "the {field} is impossibly large"),
@@ -256,6 +268,12 @@ pub enum BuildError {
     TooLong(Field),
     /// A route hint without hops.
     EmptyRouteHint,
+    /// Neither a payment secret nor blinded paths, one of which a payee needs.
+    NoPaymentSecret,
+    /// A field that must not stand beside blinded paths (bLIP 39).
+    UnexpectedField(Field),
+    /// A blinded path without hops, with more than 255, or from a node that is not named by its key.
+    BlindedPath,
     /// Features that no reader may accept.
     Features(FeatureError),
     /// A field by number that is one of the known fields, or has data that are no quintets.
@@ -281,6 +299,15 @@ impl fmt::Display for BuildError {
                 )
             }
             Self::EmptyRouteHint => f.write_str("a route hint has no hops"),
+            Self::NoPaymentSecret => f.write_str(
+                "an invoice needs a payment secret (BOLT 11, s) or blinded paths (bLIP 39, b)",
+            ),
+            Self::UnexpectedField(field) => {
+                write!(f, "an invoice with blinded paths can't have a {field} (bLIP 39)")
+            }
+            Self::BlindedPath => f.write_str(
+                "a blinded path of an invoice has 1 to 255 hops and begins with a node's key (bLIP 39)",
+            ),
             Self::Features(e) => write!(f, "invalid features: {e}"),
             Self::RawField(tag) => write!(f, "invalid field of type {tag}"),
             Self::Signature(e) => e.fmt(f),

@@ -128,11 +128,11 @@ pub struct UnsignedInvoice {
 impl InvoiceDetails {
     /// Checks and encodes the details, for a signer.
     pub fn into_unsigned(self) -> Result<UnsignedInvoice, BuildError> {
-        let content = self.to_quintets()?;
+        let details = self.normalized()?;
         Ok(UnsignedInvoice {
-            hrp: self.hrp(),
-            details: self,
-            content,
+            hrp: details.hrp(),
+            content: details.to_quintets()?,
+            details,
         })
     }
 }

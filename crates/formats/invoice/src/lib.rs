@@ -39,6 +39,7 @@
 extern crate alloc;
 
 mod amount;
+mod blinded;
 mod details;
 mod error;
 mod hint;

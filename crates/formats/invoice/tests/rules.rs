@@ -1,121 +1,23 @@
 //! What is refused, and what no invoice can do to its reader.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
-use bech32::{Bech32, Checksum, Fe32, Hrp, primitives::iter::Fe32IterExt};
+mod common;
+
 use bitcoin::{
     Network, ScriptBuf,
-    hashes::{Hash, sha256},
     secp256k1::{
-        Message, PublicKey, Secp256k1, SecretKey,
+        Secp256k1, SecretKey,
         ecdsa::{RecoverableSignature, RecoveryId},
     },
 };
+use common::*;
 use fulmen_invoice::{
-    BuildError, Currency, Description, Fallback, Field, Invoice, InvoiceDetails, ParseError,
-    RawField, RouteHint, RouteHintHop,
+    BuildError, Currency, Description, Fallback, Field, InvoiceDetails, ParseError, RawField,
+    RouteHint, RouteHintHop,
 };
 use fulmen_types::{
-    CltvExpiryDelta, Feature, FeatureError, Features, Msat, PaymentHash, PaymentSecret,
-    ShortChannelId, Timestamp,
+    CltvExpiryDelta, Feature, FeatureError, Features, Msat, PaymentHash, ShortChannelId, Timestamp,
 };
-
-fn key() -> SecretKey {
-    SecretKey::from_slice(&[7; 32]).unwrap()
-}
-
-fn node() -> PublicKey {
-    PublicKey::from_secret_key(&Secp256k1::new(), &key())
-}
-
-fn details() -> InvoiceDetails {
-    InvoiceDetails::new(
-        Currency::Regtest,
-        Timestamp::from_secs(1_700_000_000),
-        PaymentHash::new([1; 32]),
-        PaymentSecret::new([2; 32]),
-        Description::Text("coffee".into()),
-    )
-}
-
-fn sign(details: InvoiceDetails) -> Invoice {
-    let unsigned = details.into_unsigned().unwrap();
-    unsigned.sign_with_key(&Secp256k1::new(), &key()).unwrap()
-}
-
-enum Unlimited {}
-impl Checksum for Unlimited {
-    type MidstateRepr = u32;
-    const CODE_LENGTH: usize = usize::MAX;
-    const CHECKSUM_LENGTH: usize = 6;
-    const GENERATOR_SH: [u32; 5] = Bech32::GENERATOR_SH;
-    const TARGET_RESIDUE: u32 = 1;
-}
-
-fn quintets(bytes: &[u8]) -> Vec<u8> {
-    let bits: Vec<u8> = bytes
-        .iter()
-        .flat_map(|byte| (0..8).rev().map(move |i| byte >> i & 1))
-        .collect();
-    bits.chunks(5)
-        .map(|chunk| (0..5).fold(0, |acc, i| acc << 1 | chunk.get(i).unwrap_or(&0)))
-        .collect()
-}
-
-fn field(tag: u8, data: &[u8]) -> Vec<u8> {
-    let len = u16::try_from(data.len()).unwrap();
-    let mut out = vec![tag, (len >> 5) as u8, (len & 31) as u8];
-    out.extend(data);
-    out
-}
-
-/// A signed invoice with whatever fields after a timestamp.
-fn raw_invoice(hrp: &str, fields: &[Vec<u8>]) -> String {
-    let mut data = vec![1, 12, 18, 31, 28, 25, 2];
-    data.extend(fields.concat());
-    let mut signed = hrp.as_bytes().to_vec();
-    let bits: Vec<u8> = data
-        .iter()
-        .flat_map(|q| (0..5).rev().map(move |i| q >> i & 1))
-        .collect();
-    signed.extend(
-        bits.chunks(8)
-            .map(|chunk| (0..8).fold(0, |acc, i| acc << 1 | chunk.get(i).unwrap_or(&0))),
-    );
-    let message = Message::from_digest(sha256::Hash::hash(&signed).to_byte_array());
-    let signature = Secp256k1::new().sign_ecdsa_recoverable(&message, &key());
-    let (id, compact) = signature.serialize_compact();
-    let mut bytes = compact.to_vec();
-    bytes.push(u8::try_from(id.to_i32()).unwrap());
-    data.extend(quintets(&bytes));
-    text(hrp, &data)
-}
-
-fn text(hrp: &str, data: &[u8]) -> String {
-    data.iter()
-        .map(|q| Fe32::try_from(*q).unwrap())
-        .with_checksum::<Unlimited>(&Hrp::parse(hrp).unwrap())
-        .chars()
-        .collect()
-}
-
-fn required() -> Vec<Vec<u8>> {
-    vec![
-        field(16, &quintets(&[2; 32])),
-        field(1, &quintets(&[1; 32])),
-        field(13, &quintets(b"coffee")),
-    ]
-}
-
-fn parse(text: &str) -> Result<Invoice, ParseError> {
-    Invoice::parse(&Secp256k1::new(), text)
-}
-
-fn parse_with(extra: &[Vec<u8>]) -> Result<Invoice, ParseError> {
-    parse(&raw_invoice(
-        "lnbcrt",
-        &[required(), extra.to_vec()].concat(),
-    ))
-}
 
 #[test]
 fn amounts() {

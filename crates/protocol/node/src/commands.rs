@@ -360,6 +360,12 @@ impl Node {
         if invoice.payee() == self.identity {
             return Err(invalid("the invoice is this node's own".into()));
         }
+        let Some(payment_secret) = details.payment_secret else {
+            return Err(invalid(
+                "the invoice is paid over blinded paths, which this node can't do: ask for another"
+                    .into(),
+            ));
+        };
         let amount = match (details.amount, command.amount) {
             (Some(asked), None) => asked,
             (Some(asked), Some(given)) if asked == given => asked,
@@ -388,7 +394,7 @@ impl Node {
             .min(details.expires_at());
         Ok(PayRequest {
             payment_hash: details.payment_hash,
-            payment_secret: details.payment_secret,
+            payment_secret,
             payment_metadata: details.payment_metadata.clone(),
             payee: invoice.payee(),
             amount,
