@@ -116,6 +116,28 @@ bytes_id! {
     NodeId, 33, public
 }
 
+bytes_id! {
+    /// A MuSig2 public nonce (BIP 327): two compressed points, not yet checked to lie on the curve, which
+    /// [`PublicNonce::points`] does.
+    PublicNonce, 66, public
+}
+bytes_id! {
+    /// A MuSig2 partial signature (BIP 327): the scalar `s`, not yet checked to be below the group's order.
+    PartialSignature, 32, public
+}
+
+impl PublicNonce {
+    /// The two points, if the bytes are two: a channel whose nonces are not fails (simple taproot
+    /// channels).
+    pub fn points(&self) -> Result<[PublicKey; 2], secp256k1::Error> {
+        let (first, second) = self.0.split_at(33);
+        Ok([
+            PublicKey::from_slice(first)?,
+            PublicKey::from_slice(second)?,
+        ])
+    }
+}
+
 impl ChannelId {
     /// All zero: in `error` and `warning` it means every channel with the peer (BOLT 1).
     pub const ALL: Self = Self([0; 32]);

@@ -29,8 +29,8 @@ pub use amount::{FeeratePerKw, Feerates, Msat};
 pub use features::{ChannelType, Feature, FeatureContext, FeatureError, Features};
 pub use height::{BlockHeight, CltvExpiry, CltvExpiryDelta, Timestamp};
 pub use ids::{
-    ChannelId, CommitmentNumber, HtlcId, NodeId, ParseIdError, PaymentHash, PaymentPreimage,
-    PaymentSecret, ShortChannelId,
+    ChannelId, CommitmentNumber, HtlcId, NodeId, ParseIdError, PartialSignature, PaymentHash,
+    PaymentPreimage, PaymentSecret, PublicNonce, ShortChannelId,
 };
 pub use node_ref::SciddirOrPubkey;
 pub use printable::Printable;

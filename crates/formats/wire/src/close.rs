@@ -1,9 +1,9 @@
 //! BOLT 2: closing a channel together, and quiescence.
 
 use bitcoin::{Amount, ScriptBuf, secp256k1::ecdsa::Signature};
-use fulmen_types::ChannelId;
+use fulmen_types::{ChannelId, PartialSignature, PublicNonce};
 
-use crate::{FeeRange, macros::message};
+use crate::{FeeRange, PartialSignatureWithNonce, macros::message};
 
 message! {
     /// Asks the peer to stop updates: something fundamental follows (BOLT 2, `option_quiesce`).
@@ -24,7 +24,10 @@ message! {
         /// Where the sender wants its funds.
         scriptpubkey: ScriptBuf,
     }
-    tlvs {}
+    tlvs {
+        /// The nonce of the sender's first [`ClosingSig`] (simple taproot channels).
+        8 shutdown_nonce: Option<PublicNonce>,
+    }
 }
 
 message! {
@@ -64,6 +67,12 @@ message! {
         2 closee_output_only: Option<Signature>,
         /// On the transaction with both outputs.
         3 closer_and_closee_outputs: Option<Signature>,
+        /// On the transaction with the closer's output alone (simple taproot channels).
+        5 closer_no_closee: Option<PartialSignatureWithNonce>,
+        /// On the transaction with the closee's output alone (simple taproot channels).
+        6 no_closer_closee: Option<PartialSignatureWithNonce>,
+        /// On the transaction with both outputs (simple taproot channels).
+        7 closer_and_closee: Option<PartialSignatureWithNonce>,
     }
 }
 
@@ -88,5 +97,13 @@ message! {
         2 closee_output_only: Option<Signature>,
         /// On the transaction with both outputs.
         3 closer_and_closee_outputs: Option<Signature>,
+        /// On the transaction with the closer's output alone (simple taproot channels).
+        5 closer_no_closee: Option<PartialSignature>,
+        /// On the transaction with the closee's output alone (simple taproot channels).
+        6 no_closer_closee: Option<PartialSignature>,
+        /// On the transaction with both outputs (simple taproot channels).
+        7 closer_and_closee: Option<PartialSignature>,
+        /// The nonce of the sender's next `closing_sig` (simple taproot channels).
+        22 next_closee_nonce: Option<PublicNonce>,
     }
 }

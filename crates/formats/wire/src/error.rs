@@ -21,6 +21,9 @@ pub enum MessageError {
     Malformed {
         /// The message's type.
         type_: u16,
+        /// The field that does so, by the specification's name; `extension` for a TLV stream that is none
+        /// or has an even type that is not known.
+        field: &'static str,
         /// What is wrong.
         error: DecodeError,
     },
@@ -36,6 +39,7 @@ impl MessageError {
             Self::Malformed {
                 type_: 256..=265,
                 error: DecodeError::InvalidValue(_),
+                ..
             }
         )
     }
@@ -57,12 +61,41 @@ impl fmt::Display for MessageError {
             Self::UnknownEven(type_) => {
                 write!(f, "unknown message of even type {type_} (BOLT 1)")
             }
-            Self::Malformed { type_, error } => {
+            Self::Malformed {
+                type_,
+                field,
+                error,
+            } => {
                 let name = Message::name_of(*type_).unwrap_or("unknown");
-                write!(f, "malformed {name} (type {type_}): {error}")
+                let bolt = bolt_of(*type_);
+                write!(
+                    f,
+                    "malformed {name} (type {type_}, BOLT {bolt}), field {field}: {error}"
+                )
             }
         }
     }
+}
+
+/// The BOLT that describes messages of a type (BOLT 1, Lightning Message Format).
+const fn bolt_of(type_: u16) -> u8 {
+    match type_ {
+        2 | 32..=255 => 2,
+        256..=511 => 7,
+        513 => 4,
+        _ => 1,
+    }
+}
+
+/// What is wrong with a message, and in which of its fields.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FieldError {
+    pub(crate) field: &'static str,
+    pub(crate) error: DecodeError,
+}
+
+pub(crate) fn in_field(field: &'static str) -> impl Fn(DecodeError) -> FieldError {
+    move |error| FieldError { field, error }
 }
 
 impl core::error::Error for MessageError {

@@ -3,7 +3,10 @@
 use alloc::vec::Vec;
 
 use bitcoin::{Amount, Txid};
-use fulmen_types::codec::{Decode, DecodeError, Encode, Reader};
+use fulmen_types::{
+    PartialSignature, PublicNonce,
+    codec::{Decode, DecodeError, Encode, Reader},
+};
 
 /// The fees that a closing side would agree to (`fee_range` of `closing_signed`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +89,58 @@ impl Decode for CurrentFundingLocked {
         Ok(Self {
             my_current_funding_locked_txid: Decode::decode(r)?,
             retransmit_flags: Decode::decode(r)?,
+        })
+    }
+}
+
+/// A MuSig2 partial signature with the nonce that it was made with, which the receiver does not know yet
+/// (simple taproot channels, `partial_signature_with_nonce`): 98 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartialSignatureWithNonce {
+    /// The signature.
+    pub partial_signature: PartialSignature,
+    /// The nonce.
+    pub public_nonce: PublicNonce,
+}
+
+impl Encode for PartialSignatureWithNonce {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.partial_signature.encode(out);
+        self.public_nonce.encode(out);
+    }
+}
+
+impl Decode for PartialSignatureWithNonce {
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            partial_signature: Decode::decode(r)?,
+            public_nonce: Decode::decode(r)?,
+        })
+    }
+}
+
+/// The nonce for the next commitment of one funding (simple taproot channels, `nonce_entry`): while a
+/// splice is pending there is one for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NonceEntry {
+    /// The funding transaction that the commitment spends.
+    pub funding_txid: Txid,
+    /// The sender's verification nonce for it.
+    pub public_nonce: PublicNonce,
+}
+
+impl Encode for NonceEntry {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.funding_txid.encode(out);
+        self.public_nonce.encode(out);
+    }
+}
+
+impl Decode for NonceEntry {
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            funding_txid: Decode::decode(r)?,
+            public_nonce: Decode::decode(r)?,
         })
     }
 }

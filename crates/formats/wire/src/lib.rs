@@ -22,6 +22,7 @@ extern crate alloc;
 mod address;
 mod close;
 mod codec;
+mod custom;
 mod error;
 mod fields;
 mod gossip;
@@ -36,8 +37,12 @@ mod setup;
 
 pub use address::{Hostname, NetAddress, ParseAddressError};
 pub use close::{ClosingComplete, ClosingSig, ClosingSigned, Shutdown, Stfu};
+pub use custom::CustomTypes;
 pub use error::MessageError;
-pub use fields::{AttributionData, CurrentFundingLocked, FeeRange, NextFunding};
+pub use fields::{
+    AttributionData, CurrentFundingLocked, FeeRange, NextFunding, NonceEntry,
+    PartialSignatureWithNonce,
+};
 pub use gossip::{
     AnnouncementSignatures, ChannelAnnouncement, ChannelUpdate, NodeAlias, NodeAnnouncement, Rgb,
 };

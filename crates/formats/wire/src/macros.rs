@@ -45,26 +45,38 @@ macro_rules! message {
             }
         }
 
+        impl $name {
+            /// Reads the message, and names the field that breaks its format.
+            pub(crate) fn read(
+                r: &mut fulmen_types::codec::Reader<'_>,
+            ) -> Result<Self, $crate::error::FieldError> {
+                use $crate::error::in_field;
+                $(
+                    let $field = <$crate::macros::codec_of!($($codec)?)
+                        as $crate::codec::FieldCodec<$ty>>::get(r)
+                        .map_err(in_field(stringify!($field)))?;
+                )*
+                $( let mut $tlv = <$tlv_ty>::default(); )*
+                for record in fulmen_types::codec::TlvReader::new(r.take_rest()) {
+                    let record = record.map_err(in_field("extension"))?;
+                    match record.kind {
+                        $(
+                            $kind => <$crate::macros::codec_of!($($tlv_codec)?)
+                                as $crate::codec::TlvCodec<$tlv_ty>>::get_record(&mut $tlv, &record)
+                                .map_err(in_field(stringify!($tlv)))?,
+                        )*
+                        _ => record.ignore_if_odd().map_err(in_field("extension"))?,
+                    }
+                }
+                Ok(Self { $($field,)* $($tlv,)* })
+            }
+        }
+
         impl fulmen_types::codec::Decode for $name {
             fn decode(
                 r: &mut fulmen_types::codec::Reader<'_>,
             ) -> Result<Self, fulmen_types::codec::DecodeError> {
-                $(
-                    let $field = <$crate::macros::codec_of!($($codec)?)
-                        as $crate::codec::FieldCodec<$ty>>::get(r)?;
-                )*
-                $( let mut $tlv = <$tlv_ty>::default(); )*
-                for record in fulmen_types::codec::TlvReader::new(r.take_rest()) {
-                    let record = record?;
-                    match record.kind {
-                        $(
-                            $kind => <$crate::macros::codec_of!($($tlv_codec)?)
-                                as $crate::codec::TlvCodec<$tlv_ty>>::get_record(&mut $tlv, &record)?,
-                        )*
-                        _ => record.ignore_if_odd()?,
-                    }
-                }
-                Ok(Self { $($field,)* $($tlv,)* })
+                Self::read(r).map_err(|e| e.error)
             }
         }
 

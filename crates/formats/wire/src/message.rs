@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use fulmen_types::{
     ChannelId,
-    codec::{Decode, Encode},
+    codec::{Decode, DecodeError, Encode, Reader},
 };
 
 use crate::{
@@ -16,13 +16,14 @@ use crate::{
     ReplyShortChannelIdsEnd, RevokeAndAck, Shutdown, SpliceAck, SpliceInit, SpliceLocked,
     StartBatch, Stfu, TxAbort, TxAckRbf, TxAddInput, TxAddOutput, TxComplete, TxInitRbf,
     TxRemoveInput, TxRemoveOutput, TxSignatures, UpdateAddHtlc, UpdateFailHtlc,
-    UpdateFailMalformedHtlc, UpdateFee, UpdateFulfillHtlc, Warning,
+    UpdateFailMalformedHtlc, UpdateFee, UpdateFulfillHtlc, Warning, custom::CustomTypes,
+    error::FieldError,
 };
 
 /// The most bytes that a message can have, with its type (BOLT 1).
 pub const MAX_MESSAGE_LEN: usize = 65535;
 
-/// A message's number and name.
+/// A message's number and name. Implement it for messages of your own: see [`CustomTypes`].
 pub trait MessageType: Encode + Decode {
     /// The `type` of BOLT 1.
     const TYPE: u16;
@@ -40,8 +41,14 @@ macro_rules! messages {
                 #[doc = concat!("`", stringify!($name), "`, see [`", stringify!($name), "`](struct@crate::", stringify!($name), ").")]
                 $name($name),
             )*
-            /// A message that this crate does not know: odd, or of a custom type that the caller asked
-            /// for. Who does not know it either ignores it (BOLT 1).
+            /// A message beyond the specification that the reader said to know: see [`CustomTypes`].
+            Custom {
+                /// Its type.
+                type_: u16,
+                /// All after the type.
+                payload: Vec<u8>,
+            },
+            /// An odd message that nobody here knows, to be ignored (BOLT 1: it's ok to be odd).
             Unknown {
                 /// Its type.
                 type_: u16,
@@ -59,7 +66,7 @@ macro_rules! messages {
             pub const fn type_id(&self) -> u16 {
                 match self {
                     $(Self::$name(_) => $name::TYPE,)*
-                    Self::Unknown { type_, .. } => *type_,
+                    Self::Custom { type_, .. } | Self::Unknown { type_, .. } => *type_,
                 }
             }
 
@@ -67,6 +74,7 @@ macro_rules! messages {
             pub const fn name(&self) -> &'static str {
                 match self {
                     $(Self::$name(_) => $name::NAME,)*
+                    Self::Custom { .. } => "custom",
                     Self::Unknown { .. } => "unknown",
                 }
             }
@@ -83,13 +91,17 @@ macro_rules! messages {
             fn encode_payload(&self, out: &mut Vec<u8>) {
                 match self {
                     $(Self::$name(message) => message.encode(out),)*
-                    Self::Unknown { payload, .. } => out.extend_from_slice(payload),
+                    Self::Custom { payload, .. } | Self::Unknown { payload, .. } => {
+                        out.extend_from_slice(payload);
+                    }
                 }
             }
 
-            fn decode_payload(type_: u16, payload: &[u8]) -> Option<Result<Self, fulmen_types::codec::DecodeError>> {
+            fn decode_payload(type_: u16, payload: &[u8]) -> Option<Result<Self, FieldError>> {
+                let mut r = Reader::new(payload);
                 match type_ {
-                    $($name::TYPE => Some($name::from_bytes(payload).map(Self::$name)),)*
+                    // Every message reads its TLV stream to the end, so nothing can be left.
+                    $($name::TYPE => Some($name::read(&mut r).map(Self::$name)),)*
                     _ => None,
                 }
             }
@@ -181,15 +193,12 @@ impl Message {
     /// An unknown odd type is returned as [`Message::Unknown`], to be ignored. An error says what to
     /// tell the peer, and whether to close the connection.
     pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
-        Self::decode_with(bytes, |_| false)
+        Self::decode_with(bytes, CustomTypes::NONE)
     }
 
-    /// The same, for who speaks further messages: those of even type for which `is_known` says yes are
-    /// returned as [`Message::Unknown`] too. Types of this crate are always read by it.
-    pub fn decode_with(
-        bytes: &[u8],
-        is_known: impl FnOnce(u16) -> bool,
-    ) -> Result<Self, MessageError> {
+    /// The same for who speaks further messages: those that `custom` knows are returned as
+    /// [`Message::Custom`].
+    pub fn decode_with(bytes: &[u8], custom: CustomTypes<'_>) -> Result<Self, MessageError> {
         if bytes.len() > MAX_MESSAGE_LEN {
             return Err(MessageError::TooLong(bytes.len()));
         }
@@ -199,14 +208,38 @@ impl Message {
         let type_ = u16::from_be_bytes(*type_);
         match Self::decode_payload(type_, payload) {
             Some(Ok(message)) => Ok(message),
-            Some(Err(error)) => Err(MessageError::Malformed { type_, error }),
+            Some(Err(FieldError { field, error })) => Err(MessageError::Malformed {
+                type_,
+                field,
+                error,
+            }),
+            None if custom.knows(type_) => Ok(Self::Custom {
+                type_,
+                payload: payload.to_vec(),
+            }),
             // BOLT 1: "upon receiving a message of odd, unknown type: MUST ignore"; "even, unknown
             // type: MUST close the connection".
-            None if type_ % 2 == 1 || is_known(type_) => Ok(Self::Unknown {
+            None if type_ % 2 == 1 => Ok(Self::Unknown {
                 type_,
                 payload: payload.to_vec(),
             }),
             None => Err(MessageError::UnknownEven(type_)),
+        }
+    }
+
+    /// A message of the caller's own type, ready to be sent.
+    pub fn custom<T: MessageType>(message: &T) -> Self {
+        Self::Custom {
+            type_: T::TYPE,
+            payload: message.to_bytes(),
+        }
+    }
+
+    /// Reads a [`Message::Custom`] as the caller's own type; `None` when it is another message.
+    pub fn parse_custom<T: MessageType>(&self) -> Option<Result<T, DecodeError>> {
+        match self {
+            Self::Custom { type_, payload } if *type_ == T::TYPE => Some(T::from_bytes(payload)),
+            _ => None,
         }
     }
 

@@ -5,9 +5,10 @@ use bitcoin::{
     constants::ChainHash,
     secp256k1::{PublicKey, ecdsa::Signature},
 };
-use fulmen_types::{ChannelId, ChannelType, FeeratePerKw, Msat, ShortChannelId};
+use fulmen_types::{ChannelId, ChannelType, FeeratePerKw, Msat, PublicNonce, ShortChannelId};
 
 use crate::{
+    PartialSignatureWithNonce,
     codec::{Flag, Rest},
     macros::message,
 };
@@ -60,6 +61,8 @@ message! {
         0 upfront_shutdown_script: Option<ScriptBuf> as Rest,
         /// The kind of channel. The specification wants it always.
         1 channel_type: Option<ChannelType>,
+        /// The verification nonce for the sender's first commitment (simple taproot channels).
+        4 next_local_nonce: Option<PublicNonce>,
     }
 }
 
@@ -107,6 +110,8 @@ message! {
         0 upfront_shutdown_script: Option<ScriptBuf> as Rest,
         /// The kind of channel; the same as in `open_channel`.
         1 channel_type: Option<ChannelType>,
+        /// The verification nonce for the sender's first commitment (simple taproot channels).
+        4 next_local_nonce: Option<PublicNonce>,
     }
 }
 
@@ -119,10 +124,13 @@ message! {
         funding_txid: Txid,
         /// Its output that is the channel.
         funding_output_index: u16,
-        /// On the fundee's first commitment transaction.
+        /// On the fundee's first commitment transaction; zero in simple taproot channels.
         signature: Signature,
     }
-    tlvs {}
+    tlvs {
+        /// On the fundee's first commitment transaction (simple taproot channels).
+        2 partial_signature_with_nonce: Option<PartialSignatureWithNonce>,
+    }
 }
 
 message! {
@@ -130,10 +138,13 @@ message! {
     FundingSigned = 35, "funding_signed" {
         /// The channel's lasting id.
         channel_id: ChannelId,
-        /// On the opener's first commitment transaction.
+        /// On the opener's first commitment transaction; zero in simple taproot channels.
         signature: Signature,
     }
-    tlvs {}
+    tlvs {
+        /// On the opener's first commitment transaction (simple taproot channels).
+        2 partial_signature_with_nonce: Option<PartialSignatureWithNonce>,
+    }
 }
 
 message! {
@@ -147,6 +158,8 @@ message! {
     tlvs {
         /// An alias under which the sender will know payments for this channel.
         1 short_channel_id: Option<ShortChannelId>,
+        /// The verification nonce for the sender's commitment 1 (simple taproot channels).
+        4 next_local_nonce: Option<PublicNonce>,
     }
 }
 

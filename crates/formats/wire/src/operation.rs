@@ -4,15 +4,15 @@ use alloc::{boxed::Box, vec::Vec};
 
 use bitcoin::{
     Txid,
-    secp256k1::{PublicKey, ecdsa::Signature},
+    secp256k1::{PublicKey, ecdsa::Signature, schnorr},
 };
 use fulmen_types::{
     ChannelId, CltvExpiry, FeeratePerKw, HtlcId, Msat, PaymentHash, PaymentPreimage,
 };
 
 use crate::{
-    AttributionData, CurrentFundingLocked, NextFunding,
-    codec::{U16Counted, U16Prefixed},
+    AttributionData, CurrentFundingLocked, NextFunding, NonceEntry, PartialSignatureWithNonce,
+    codec::{Rest, U16Counted, U16Prefixed},
     macros::message,
 };
 
@@ -35,6 +35,8 @@ message! {
     tlvs {
         /// The path key (`blinded_path`) when the receiver is inside a blinded path.
         0 path_key: Option<PublicKey>,
+        /// What a provider took from the amount for opening the channel (bLIP 25, LSPS2).
+        65537 extra_fee: Option<Msat>,
     }
 }
 
@@ -51,6 +53,8 @@ message! {
     tlvs {
         /// How long each hop held the HTLC (BOLT 4).
         1 attribution_data: Option<Box<AttributionData>>,
+        /// What the recipient has to say to the payer, encrypted for it (BOLT 4, returning success).
+        3 fulfillment_payload: Option<Vec<u8>> as Rest,
     }
 }
 
@@ -104,14 +108,27 @@ message! {
     CommitmentSigned = 132, "commitment_signed" {
         /// The channel.
         channel_id: ChannelId,
-        /// On the commitment transaction.
+        /// On the commitment transaction; zero in simple taproot channels.
         signature: Signature,
-        /// On each HTLC transaction, in the order of the commitment's outputs.
+        /// On each HTLC transaction, in the order of the commitment's outputs. In simple taproot channels
+        /// these are BIP 340 signatures: see [`CommitmentSigned::htlc_schnorr_signatures`].
         htlc_signature: Vec<Signature> as U16Counted,
     }
     tlvs {
         /// The funding transaction that this commitment spends, while a splice is pending.
         1 funding_txid: Option<Txid>,
+        /// On the commitment transaction (simple taproot channels).
+        2 partial_signature_with_nonce: Option<PartialSignatureWithNonce>,
+    }
+}
+
+impl CommitmentSigned {
+    /// `htlc_signature` of a simple taproot channel: the same 64 bytes, read as BIP 340 signatures.
+    pub fn htlc_schnorr_signatures(&self) -> impl Iterator<Item = schnorr::Signature> + '_ {
+        self.htlc_signature.iter().map(|signature| {
+            schnorr::Signature::from_slice(&signature.serialize_compact())
+                .expect("64 bytes are a BIP 340 signature, valid or not")
+        })
     }
 }
 
@@ -125,7 +142,11 @@ message! {
         /// The point of the sender's next commitment but one.
         next_per_commitment_point: PublicKey,
     }
-    tlvs {}
+    tlvs {
+        /// The verification nonce of the sender's next commitment, for each funding (simple taproot
+        /// channels).
+        22 next_local_nonces: Option<Vec<NonceEntry>> as Rest,
+    }
 }
 
 message! {
@@ -158,5 +179,8 @@ message! {
         1 next_funding: Option<NextFunding>,
         /// The funding transaction that the sender has locked last.
         5 my_current_funding_locked: Option<CurrentFundingLocked>,
+        /// The verification nonce of the sender's next commitment, for each funding (simple taproot
+        /// channels).
+        22 next_local_nonces: Option<Vec<NonceEntry>> as Rest,
     }
 }

@@ -359,6 +359,7 @@ fn a_reestablish_waits_for_what_the_connection_said_before() {
             my_current_per_commitment_point: key(3),
             next_funding: None,
             my_current_funding_locked: None,
+            next_local_nonces: None,
         })
         .into()
     };

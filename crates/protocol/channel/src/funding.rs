@@ -130,6 +130,7 @@ impl Funded {
             channel_id: self.core.channel_id,
             second_per_commitment_point: self.core.local_points.next?,
             short_channel_id: Some(self.core.alias),
+            next_local_nonce: None,
         }))
     }
 

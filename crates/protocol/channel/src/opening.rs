@@ -577,6 +577,7 @@ fn open_channel(ctx: &ChannelContext<'_>, draft: &Draft) -> OpenChannel {
         channel_flags: if draft.announce { ANNOUNCE_CHANNEL } else { 0 },
         upfront_shutdown_script: Some(ours.upfront_script.clone().unwrap_or_default()),
         channel_type: Some(draft.channel_type.clone()),
+        next_local_nonce: None,
     }
 }
 
@@ -599,5 +600,6 @@ fn accept_channel(draft: &Draft) -> AcceptChannel {
         first_per_commitment_point: ours.first_point,
         upfront_shutdown_script: Some(ours.upfront_script.clone().unwrap_or_default()),
         channel_type: Some(draft.channel_type.clone()),
+        next_local_nonce: None,
     }
 }

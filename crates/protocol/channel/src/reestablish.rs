@@ -57,6 +57,7 @@ impl Funded {
             my_current_per_commitment_point: core.local_points.current,
             next_funding: None,
             my_current_funding_locked: None,
+            next_local_nonces: None,
         }
     }
 

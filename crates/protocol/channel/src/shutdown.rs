@@ -106,6 +106,7 @@ impl Funded {
         let message = Shutdown {
             channel_id: self.core.channel_id,
             scriptpubkey: shutdown.script.clone(),
+            shutdown_nonce: None,
         };
         self.touch();
         out.push(Self::send(message));
@@ -117,6 +118,7 @@ impl Funded {
             out.push(Self::send(Shutdown {
                 channel_id: self.core.channel_id,
                 scriptpubkey: shutdown.script.clone(),
+                shutdown_nonce: None,
             }));
         }
     }

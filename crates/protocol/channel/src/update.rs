@@ -120,6 +120,7 @@ impl Funded {
             cltv_expiry: htlc.cltv_expiry,
             onion_routing_packet: htlc.onion.clone()?,
             path_key: htlc.path_key,
+            extra_fee: None,
         }))
     }
 
@@ -131,6 +132,7 @@ impl Funded {
                 id,
                 payment_preimage: *payment_preimage,
                 attribution_data: None,
+                fulfillment_payload: None,
             }),
             HtlcResolution::Fail(reason) => Self::send(UpdateFailHtlc {
                 channel_id,

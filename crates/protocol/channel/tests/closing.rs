@@ -181,6 +181,7 @@ fn an_upfront_script_binds_both_ends() {
     let message = Message::Shutdown(Shutdown {
         channel_id,
         scriptpubkey: script(9),
+        shutdown_nonce: None,
     });
     pair.input(Who::B, ChannelInput::Message(message)).unwrap();
     assert!(pair.b.has_event(

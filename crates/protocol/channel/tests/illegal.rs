@@ -26,6 +26,7 @@ fn add(pair: &Pair) -> UpdateAddHtlc {
         cltv_expiry: CltvExpiry::new(2_000),
         onion_routing_packet: Box::new([0; 1366]),
         path_key: None,
+        extra_fee: None,
     }
 }
 
@@ -128,6 +129,7 @@ const FROM_B: &[(Make, Rule)] = &[
                 id: HtlcId::new(5),
                 payment_preimage: preimage(8),
                 attribution_data: None,
+                fulfillment_payload: None,
             }
             .into()
         },
@@ -140,6 +142,7 @@ const FROM_B: &[(Make, Rule)] = &[
                 id: HtlcId::new(0),
                 payment_preimage: PaymentPreimage::new([0x55; 32]),
                 attribution_data: None,
+                fulfillment_payload: None,
             }
             .into()
         },
@@ -186,6 +189,7 @@ const FROM_B: &[(Make, Rule)] = &[
                 signature: bad_signature(),
                 htlc_signature: vec![],
                 funding_txid: None,
+                partial_signature_with_nonce: None,
             }
             .into()
         },
@@ -197,6 +201,7 @@ const FROM_B: &[(Make, Rule)] = &[
                 channel_id: p.a.channel().channel_id(),
                 per_commitment_secret: [1; 32],
                 next_per_commitment_point: p.b.node_id,
+                next_local_nonces: None,
             }
             .into()
         },
@@ -207,6 +212,7 @@ const FROM_B: &[(Make, Rule)] = &[
             Shutdown {
                 channel_id: p.a.channel().channel_id(),
                 scriptpubkey: ScriptBuf::from_bytes(vec![0x51]),
+                shutdown_nonce: None,
             }
             .into()
         },
@@ -244,6 +250,7 @@ const FROM_B: &[(Make, Rule)] = &[
                 my_current_per_commitment_point: p.b.node_id,
                 next_funding: None,
                 my_current_funding_locked: None,
+                next_local_nonces: None,
             }
             .into()
         },
@@ -318,6 +325,7 @@ fn messages_that_harm_nobody_are_taken() {
         channel_id,
         second_per_commitment_point: pair.b.node_id,
         short_channel_id: None,
+        next_local_nonce: None,
     };
     pair.input(Who::A, ChannelInput::Message(redundant.into()))
         .unwrap();
@@ -387,6 +395,7 @@ fn an_add_after_shutdown_fails_the_channel() {
     let shutdown = Shutdown {
         channel_id: pair.a.channel().channel_id(),
         scriptpubkey: common::script(3),
+        shutdown_nonce: None,
     };
     pair.input(Who::A, ChannelInput::Message(shutdown.into()))
         .unwrap();

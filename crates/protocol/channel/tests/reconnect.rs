@@ -322,6 +322,7 @@ fn a_preimage_is_never_unlearned() {
         id: htlc_id,
         payment_preimage: preimage(1),
         attribution_data: None,
+        fulfillment_payload: None,
     };
     // B says the preimage, leaves before signing, and fails the HTLC the next time.
     pair.input(Who::A, ChannelInput::Message(message.into()))

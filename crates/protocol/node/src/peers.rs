@@ -208,21 +208,12 @@ impl Node {
         let problem = if !init.has_chain(&self.chain_hash()) {
             Some("the peer is on another chain".to_string())
         } else {
-            // BOLT 1: unknown even bits and missing dependencies close the connection.
-            features
-                .check()
+            // BOLT 1: unknown even bits, missing dependencies, and what one side asks for and the other
+            // lacks, close the connection.
+            self.features
+                .check_peer(&features)
                 .err()
                 .map(|error| error.to_string())
-                .or_else(|| {
-                    fulmen_types::Feature::ALL
-                        .iter()
-                        .find(|f| {
-                            self.features.requires(**f)
-                                && !features.supports(**f)
-                                && !f.is_assumed()
-                        })
-                        .map(|f| alloc::format!("the peer lacks {}, which we need", f.name()))
-                })
         };
         if let Some(problem) = problem {
             return self.incompatible(step, peer, problem);
@@ -286,7 +277,7 @@ impl Node {
             Message::PeerStorage(_)
             | Message::PeerStorageRetrieval(_)
             | Message::OnionMessage(_) => {}
-            Message::Unknown { .. } => {}
+            Message::Unknown { .. } | Message::Custom { .. } => {}
             Message::ChannelUpdate(_)
             | Message::ChannelAnnouncement(_)
             | Message::NodeAnnouncement(_)

@@ -105,6 +105,7 @@ impl OutMessage {
                     funding_txid,
                     funding_output_index,
                     signature,
+                    partial_signature_with_nonce: None,
                 }))
             }
             Self::FundingSigned {
@@ -115,6 +116,7 @@ impl OutMessage {
                 Ok(Message::FundingSigned(FundingSigned {
                     channel_id,
                     signature,
+                    partial_signature_with_nonce: None,
                 }))
             }
             Self::CommitmentSigned {
@@ -127,6 +129,7 @@ impl OutMessage {
                     signature,
                     htlc_signature,
                     funding_txid: None,
+                    partial_signature_with_nonce: None,
                 }))
             }
             Self::RevokeAndAck {
@@ -145,6 +148,7 @@ impl OutMessage {
                         channel_id,
                         per_commitment_secret: secret.to_byte_array(),
                         next_per_commitment_point,
+                        next_local_nonces: None,
                     })),
                     other => Err(error_of(&other)),
                 }

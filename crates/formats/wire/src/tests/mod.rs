@@ -19,12 +19,12 @@ use bitcoin::{
 };
 use fulmen_types::{
     ChannelId, ChannelType, CltvExpiry, CltvExpiryDelta, Features, FeeratePerKw, HtlcId, Msat,
-    NodeId, PaymentHash, PaymentPreimage, ShortChannelId,
+    NodeId, PartialSignature, PaymentHash, PaymentPreimage, PublicNonce, ShortChannelId,
 };
 
 use crate::{
     AttributionData, CurrentFundingLocked, FeeRange, Hostname, NetAddress, NextFunding, NodeAlias,
-    Rgb,
+    NonceEntry, PartialSignatureWithNonce, Rgb,
 };
 
 /// Where generated values come from: bytes that a property test made, then an endless sequence that
@@ -163,6 +163,16 @@ generate! {
         3 => Self::DnsHostname { hostname: Hostname::generate(g), port: u16::generate(g) },
         // Tor v2: kept, and what comes behind it is read.
         _ => Self::Unknown([&[3u8][..], &g.array::<12>()].concat()),
+    };
+    PublicNonce => |g| Self::new(g.array());
+    PartialSignature => |g| Self::new(g.array());
+    PartialSignatureWithNonce => |g| Self {
+        partial_signature: PartialSignature::generate(g),
+        public_nonce: PublicNonce::generate(g),
+    };
+    NonceEntry => |g| Self {
+        funding_txid: Txid::generate(g),
+        public_nonce: PublicNonce::generate(g),
     };
     FeeRange => |g| Self {
         min_fee_satoshis: Amount::generate(g),

@@ -13,8 +13,8 @@ use fulmen_types::{
 };
 
 use crate::{
-    Error, Hostname, Init, MAX_MESSAGE_LEN, Message, MessageError, NetAddress, PeerStorage, Ping,
-    QueryShortChannelIds, Warning,
+    CustomTypes, Error, Hostname, Init, MAX_MESSAGE_LEN, Message, MessageError, NetAddress,
+    PeerStorage, Ping, QueryShortChannelIds, Warning,
 };
 
 #[test]
@@ -34,10 +34,29 @@ fn unknown_types() {
         Message::decode(&even),
         Err(MessageError::UnknownEven(32768))
     );
-    // Who speaks a custom message gets it.
+    // Who speaks a custom message gets it, of either kind.
+    let ranges = [0..=100, 32768..=32769];
+    let custom = CustomTypes::new(&ranges);
+    for type_ in [32768u16, 32769] {
+        let bytes = [&type_.to_be_bytes()[..], &[5]].concat();
+        let message = Message::decode_with(&bytes, custom).unwrap();
+        let payload = vec![5];
+        assert_eq!(message, Message::Custom { type_, payload });
+        assert_eq!(message.encode(), bytes);
+        assert_eq!((message.type_id(), message.name()), (type_, "custom"));
+    }
+    // The types below are the specification's: nobody can claim them.
     assert_eq!(
-        Message::decode_with(&even, |type_| type_ == 32768).map(|m| m.encode()),
-        Ok(even.to_vec())
+        Message::decode_with(&[0, 4], custom),
+        Err(MessageError::UnknownEven(4))
+    );
+    assert!(matches!(
+        Message::decode_with(&[0, 3], custom),
+        Ok(Message::Unknown { type_: 3, .. })
+    ));
+    assert_eq!(
+        Message::decode_with(&[0x80, 0x02], custom),
+        Err(MessageError::UnknownEven(32770))
     );
     assert_eq!(Message::decode(&[]), Err(MessageError::NoType));
     assert_eq!(Message::decode(&[0]), Err(MessageError::NoType));
@@ -65,6 +84,7 @@ fn errors_tell_the_peer_what_was_wrong() {
         error,
         MessageError::Malformed {
             type_: 18,
+            field: "num_pong_bytes",
             error: DecodeError::UnexpectedEnd
         }
     );
@@ -72,7 +92,7 @@ fn errors_tell_the_peer_what_was_wrong() {
     assert_eq!(warning.channel_id, ChannelId::ALL);
     assert_eq!(
         warning.text().to_string(),
-        "malformed ping (type 18): the data ends too early"
+        "malformed ping (type 18, BOLT 1), field num_pong_bytes: the data ends too early"
     );
     assert_eq!(Message::name_of(136), Some("channel_reestablish"));
     assert_eq!(Message::name_of(137), None);
@@ -221,7 +241,11 @@ fn host_names() {
 
 #[test]
 fn bad_values_in_gossip_do_not_part_neighbours() {
-    let error = |type_, error| MessageError::Malformed { type_, error };
+    let error = |type_, error| MessageError::Malformed {
+        type_,
+        field: "x",
+        error,
+    };
     let value = DecodeError::InvalidValue("x");
     for type_ in [256, 257, 258, 261, 264] {
         assert!(!error(type_, value).closes_connection());
