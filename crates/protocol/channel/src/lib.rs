@@ -103,3 +103,4 @@ pub use input::{AcceptRequest, AddHtlc, ChannelInput, OpenRequest, OurKeys, Upfr
 pub use output::{ChannelOutput, CloseReason, Closing, EnforcementData, IncomingHtlc};
 pub use records::{channel_key, htlc_key, remote_commitment_key};
 pub use state::Limits;
+pub use update::MAX_REASON_LEN;

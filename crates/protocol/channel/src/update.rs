@@ -26,8 +26,9 @@ const BADONION: u16 = 0x8000;
 /// Bounds a record; what a node needs to find its payment again is far shorter.
 const MAX_LINK_LEN: usize = 1_024;
 
-/// A failure packet that fits a message with room for attribution data.
-const MAX_REASON_LEN: usize = 60_000;
+/// The longest failure packet that an incoming HTLC can be failed with: it fits a message, with room for
+/// attribution data. Peers may send longer ones.
+pub const MAX_REASON_LEN: usize = 60_000;
 
 impl Funded {
     /// Why no update can be said now.

@@ -225,7 +225,10 @@ impl Node {
                     .entry(outpoint.txid)
                     .or_default()
                     .insert(keys_id);
-                self.funding_outpoints.insert(outpoint, keys_id);
+                self.funding_outpoints
+                    .entry(outpoint)
+                    .or_default()
+                    .insert(keys_id);
                 let watch = ActionKind::WatchOutpoint {
                     outpoint,
                     script_pubkey: script_pubkey.clone(),
@@ -425,7 +428,10 @@ impl Node {
         let entry = self.channels.remove(&keys_id)?;
         self.by_channel_id.retain(|_, id| *id != keys_id);
         self.by_scid.retain(|_, id| *id != keys_id);
-        self.funding_outpoints.retain(|_, id| *id != keys_id);
+        self.funding_outpoints.retain(|_, ids| {
+            ids.remove(&keys_id);
+            !ids.is_empty()
+        });
         self.funding_txids.retain(|_, ids| {
             ids.remove(&keys_id);
             !ids.is_empty()

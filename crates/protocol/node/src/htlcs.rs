@@ -4,7 +4,7 @@ use alloc::{boxed::Box, vec::Vec};
 
 use fulmen_channel::{
     AddHtlc, ChannelError, ChannelInput, ChannelOutput, HtlcFailure, HtlcResolution, IncomingHtlc,
-    Refusal as ChannelRefusal,
+    MAX_REASON_LEN, Refusal as ChannelRefusal,
 };
 use fulmen_enforce::EnforceInput;
 use fulmen_onion::{
@@ -505,6 +505,13 @@ impl Node {
         match (link.link, link.forward) {
             (HtlcLink::Forward { incoming }, Some(forward)) => {
                 if self.forwards.remove(&incoming) {
+                    let failure = match failure {
+                        // What does not fit upstream must not keep the HTLC open there.
+                        Failure::Packet(packet) if packet.reason.len() > MAX_REASON_LEN => {
+                            Failure::NotSent
+                        }
+                        failure => failure,
+                    };
                     let resolution = fail_upstream(&forward.shared_secret, failure, &[]);
                     step.work.push_back(Work::Resolve(incoming, resolution));
                 }

@@ -54,7 +54,7 @@ pub struct Node {
     pub(crate) by_scid: BTreeMap<ShortChannelId, ChannelKeysId>,
     /// Funding transactions to look for in blocks, and outputs whose spends matter.
     pub(crate) funding_txids: BTreeMap<Txid, BTreeSet<ChannelKeysId>>,
-    pub(crate) funding_outpoints: BTreeMap<OutPoint, ChannelKeysId>,
+    pub(crate) funding_outpoints: BTreeMap<OutPoint, BTreeSet<ChannelKeysId>>,
     /// Channels being opened or accepted, until signer and wallet have answered.
     pub(crate) gathering: BTreeMap<ChannelKeysId, Gathering>,
     pub(crate) resolutions: BTreeMap<ChannelKeysId, Resolution>,

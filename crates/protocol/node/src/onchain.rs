@@ -80,7 +80,8 @@ impl Node {
         tx: &Transaction,
     ) {
         for input in &tx.input {
-            if let Some(keys_id) = self.funding_outpoints.get(&input.previous_output) {
+            let spent = self.funding_outpoints.get(&input.previous_output);
+            for keys_id in spent.into_iter().flatten() {
                 let input = ChannelInput::FundingSpent {
                     transaction: tx.clone(),
                     height,

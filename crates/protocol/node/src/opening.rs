@@ -1,8 +1,9 @@
 //! Channels being opened or accepted: gathering keys, points and a script before the first message.
 
-use bitcoin::{Amount, ScriptBuf, secp256k1::PublicKey};
+use bitcoin::{Amount, OutPoint, ScriptBuf, secp256k1::PublicKey};
 use fulmen_channel::{
-    AcceptRequest, Channel, ChannelContext, ChannelInput, OpenRequest, OurKeys, UpfrontShutdown,
+    AcceptRequest, Channel, ChannelContext, ChannelInput, ChannelStatus, OpenRequest, OurKeys,
+    UpfrontShutdown,
 };
 use fulmen_enforce::required_reserve;
 use fulmen_signer::{SigningAnswer, SigningRequest};
@@ -129,6 +130,26 @@ impl Node {
             return self.refuse_open(step, peer, temporary, why);
         }
         self.gather(step, peer, Purpose::Accept(Box::new(open)));
+    }
+
+    /// Whether a peer funds an opening of its with the output of another channel, of whomever: the id of
+    /// that channel, and what is seen on chain, would no longer name one channel alone.
+    pub(crate) fn funds_with_another(&self, keys_id: &ChannelKeysId, message: &Message) -> bool {
+        let Message::FundingCreated(created) = message else {
+            return false;
+        };
+        let Some(id) = ChannelId::from_funding(OutPoint {
+            txid: created.funding_txid,
+            vout: u32::from(created.funding_output_index),
+        }) else {
+            return false;
+        };
+        let is_opening = self
+            .channels
+            .get(keys_id)
+            .is_some_and(|entry| entry.channel.status() == ChannelStatus::Opening);
+        let mut others = self.channels.iter().filter(|(other, _)| *other != keys_id);
+        is_opening && others.any(|(_, entry)| entry.channel.channel_id() == id)
     }
 
     /// Channels that a peer opened and that are not confirmed: with this peer, and in all.

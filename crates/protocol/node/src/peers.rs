@@ -296,8 +296,12 @@ impl Node {
         };
         if let Some(keys_id) = self.by_channel_id.get(&(peer, channel_id)) {
             let keys_id = *keys_id;
-            step.work
-                .push_back(Work::Channel(keys_id, ChannelInput::Message(message)));
+            let input = if self.funds_with_another(&keys_id, &message) {
+                ChannelInput::FundingFailed("the peer named the funding of another channel".into())
+            } else {
+                ChannelInput::Message(message)
+            };
+            step.work.push_back(Work::Channel(keys_id, input));
             return;
         }
         if self.peer_gave_up_opening(step, peer, channel_id, &message) {

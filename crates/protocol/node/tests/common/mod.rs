@@ -23,7 +23,7 @@ use fulmen_node::{
     CommandId, ConnEpoch, Direction, Effects, Event, Input, Node, NodeConfig, NoteLevel,
     OpenChannelCommand, PayCommand, Reply, UtxoAnswer, WalletBalance,
 };
-use fulmen_signer::{KeysManager, Signer, SigningAnswer, SigningRequest};
+use fulmen_signer::{KeysManager, OutMessage, Signer, SigningAnswer, SigningRequest};
 use fulmen_types::{
     BlockHeight, FeeratePerKw, Feerates, Msat, Timestamp,
     record::{RecordKey, Space},
@@ -63,10 +63,34 @@ pub struct World {
     crash_count: usize,
     /// Nodes whose messages do not arrive, though they are connected.
     pub silent: Vec<usize>,
+    /// A node that names this output in its `funding_created`, whatever it has funded.
+    pub funding_lie: Option<(usize, OutPoint)>,
+    /// A node that makes the `reason` of its `update_fail_htlc` so long.
+    pub long_reason: Option<(usize, usize)>,
     /// Nodes whose signer reads no onions.
     pub onions_unread: Vec<usize>,
     /// Answers of the store about payments that ended, kept back by number of the question.
     pub late_answers: Option<Vec<(usize, Input)>>,
+}
+
+/// Signed as a peer would that has only the outpoint in mind.
+fn funding_lie(message: OutMessage, outpoint: OutPoint) -> OutMessage {
+    match message {
+        OutMessage::FundingCreated {
+            temporary_channel_id,
+            mut request,
+            ..
+        } => {
+            request.params.funding.outpoint = outpoint;
+            OutMessage::FundingCreated {
+                temporary_channel_id,
+                funding_txid: outpoint.txid,
+                funding_output_index: u16::try_from(outpoint.vout).unwrap(),
+                request,
+            }
+        }
+        other => other,
+    }
 }
 
 fn config() -> NodeConfig {
@@ -109,6 +133,8 @@ impl World {
             crash_every: None,
             crash_count: 0,
             silent: Vec::new(),
+            funding_lie: None,
+            long_reason: None,
             onions_unread: Vec::new(),
             late_answers: None,
         };
@@ -294,8 +320,18 @@ impl World {
                 if self.silent.contains(&index) {
                     return;
                 }
+                let message = match self.funding_lie.filter(|(liar, _)| *liar == index) {
+                    Some((_, outpoint)) => funding_lie(message, outpoint),
+                    None => message,
+                };
                 let message = message.complete(&self.nodes[index].signer).unwrap();
-                let message = Message::decode(&message.encode()).unwrap();
+                let mut message = Message::decode(&message.encode()).unwrap();
+                if let (Some((who, len)), Message::UpdateFailHtlc(fail)) =
+                    (self.long_reason, &mut message)
+                    && who == index
+                {
+                    fail.reason.resize(len, 7);
+                }
                 let input = Input::PeerMessage {
                     peer: me,
                     epoch: lane.epoch,
