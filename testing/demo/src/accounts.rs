@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 use bitcoin::OutPoint;
+use fulmen_cheat::Cheat;
 
 use crate::{
     audit::Audit,
-    cheat::Cheat,
     ledger::{Ledger, sat},
     network::{ALICE, CHEATED, MALLORY, NAMES, Network},
     story::BeforeCheat,

@@ -74,9 +74,6 @@ pub(crate) fn arguments(dir: &Path) -> Vec<OsString> {
     vec!["--data-dir".into(), dir.into()]
 }
 
-/// The store's name in the data directory.
-pub(crate) const STORE_FILE: &str = "node.sqlite";
-
 /// Is the daemon until it ends, or until whoever started it has gone.
 pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
     std::thread::spawn(|| {

@@ -8,7 +8,6 @@
 mod accounts;
 mod audit;
 mod chain;
-mod cheat;
 mod crash;
 mod daemon;
 mod ledger;
@@ -128,9 +127,8 @@ async fn or_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 }
 
 fn sign_cheat(data_dir: PathBuf, funding: OutPoint, preimages: Vec<PaymentPreimage>) -> Result<()> {
-    let cheat = cheat::prepare(&cheat::Request {
-        store: data_dir.join(daemon::STORE_FILE),
-        seed_dir: data_dir,
+    let cheat = fulmen_cheat::prepare(&fulmen_cheat::Request {
+        data_dir,
         funding,
         preimages,
     })

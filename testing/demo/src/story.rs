@@ -10,12 +10,12 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use bitcoin::{OutPoint, consensus::encode::serialize_hex};
 use fulmen_api::{CloseChannel, EventKind, InvoiceState, PaymentInfo, PaymentState};
+use fulmen_cheat::Cheat;
 use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     accounts::{self, Closing},
-    cheat::Cheat,
     ledger::sat,
     network::{ALICE, BOB, CAROL, CHEATED, DAVE, Folder, MALLORY, NAMES, Network, Turnover},
     node::{htlcs, pay_request, wait_until},
@@ -423,13 +423,7 @@ async fn wait_htlcs(network: &Network, nodes: &[usize], funding: &str, count: us
 /// Copies the data directory of a node that does not run.
 fn copy_store(node: &crate::node::Node) -> Result<PathBuf> {
     let target = node.dir().with_file_name(format!("{}-copy", node.name));
-    std::fs::create_dir(&target)?;
-    for entry in std::fs::read_dir(node.dir())? {
-        let entry = entry?;
-        if entry.file_type()?.is_file() {
-            std::fs::copy(entry.path(), target.join(entry.file_name()))?;
-        }
-    }
+    fulmen_cheat::copy_data_dir(node.dir(), &target)?;
     Ok(target)
 }
 

@@ -19,55 +19,58 @@ use fulmen_tx::{ClaimKind, CommitmentFormat, HtlcKind, Secp, Side, commitment_fe
 use fulmen_types::{PaymentPreimage, record::Space};
 use serde::{Deserialize, Serialize};
 
+/// The daemon's store in its data directory.
+const STORE_FILE: &str = "node.sqlite";
+
 /// The old commitment and one second stage, signed, with what the accounts need to know of them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Cheat {
+pub struct Cheat {
     /// The number of the commitment.
-    pub(crate) commitment_number: u64,
+    pub commitment_number: u64,
     /// The commitment transaction in hex.
-    pub(crate) commitment: String,
+    pub commitment: String,
     /// The HTLC-success transaction in hex.
-    pub(crate) second_stage: String,
+    pub second_stage: String,
     /// HTLC outputs that the cheat offered.
-    pub(crate) htlcs_offered: usize,
+    pub htlcs_offered: usize,
     /// HTLC outputs that the cheat received.
-    pub(crate) htlcs_received: usize,
+    pub htlcs_received: usize,
     /// What the commitment pays to the miner by its feerate, in satoshi.
-    pub(crate) base_fee_sat: u64,
+    pub base_fee_sat: u64,
     /// HTLCs too small for an output, in millisatoshi.
-    pub(crate) trimmed_msat: u64,
+    pub trimmed_msat: u64,
     /// The indices of both anchors.
-    pub(crate) anchors: Vec<u32>,
+    pub anchors: Vec<u32>,
 }
 
 impl Cheat {
-    pub(crate) fn commitment_tx(&self) -> Result<Transaction> {
+    /// The commitment transaction.
+    pub fn commitment_tx(&self) -> Result<Transaction> {
         deserialize_hex(&self.commitment).context("the cheat's commitment can't be read")
     }
 
-    pub(crate) fn second_stage_tx(&self) -> Result<Transaction> {
+    /// The HTLC-success transaction.
+    pub fn second_stage_tx(&self) -> Result<Transaction> {
         deserialize_hex(&self.second_stage).context("the cheat's second stage can't be read")
     }
 }
 
 /// What to cheat with.
 #[derive(Clone, Debug)]
-pub(crate) struct Request {
-    /// The copied store.
-    pub(crate) store: PathBuf,
-    /// The directory with the copied seed.
-    pub(crate) seed_dir: PathBuf,
+pub struct Request {
+    /// The copied data directory: seed and store.
+    pub data_dir: PathBuf,
     /// Which channel.
-    pub(crate) funding: OutPoint,
+    pub funding: OutPoint,
     /// Preimages that were learnt since: one of a received HTLC makes the second stage.
-    pub(crate) preimages: Vec<PaymentPreimage>,
+    pub preimages: Vec<PaymentPreimage>,
 }
 
 /// Signs the newest commitment of the copied store and the second stage of one HTLC.
-pub(crate) fn prepare(request: &Request) -> Result<Cheat> {
-    let seed = SeedFile::open(&request.seed_dir)?.unlock(None)?;
+pub fn prepare(request: &Request) -> Result<Cheat> {
+    let seed = SeedFile::open(&request.data_dir)?.unlock(None)?;
     let signer = KeysManager::new(seed.node_seed(), Network::Regtest);
-    let channel = restore_channel(&request.store, &request.funding)?;
+    let channel = restore_channel(&request.data_dir.join(STORE_FILE), &request.funding)?;
     let data = channel
         .enforcement()
         .context("the channel in the copied store was never funded")?;
@@ -161,8 +164,20 @@ pub(crate) fn prepare(request: &Request) -> Result<Cheat> {
     })
 }
 
+/// Copies the data directory of a node that does not run.
+pub fn copy_data_dir(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
 /// The channel with this funding output, as the store has it.
-pub(crate) fn restore_channel(store: &Path, funding: &OutPoint) -> Result<Channel> {
+fn restore_channel(store: &Path, funding: &OutPoint) -> Result<Channel> {
     ensure!(store.exists(), "there is no store at {}", store.display());
     let mut store = SqliteStore::open(store)?;
     let records = load_for_start(&mut store)?;
