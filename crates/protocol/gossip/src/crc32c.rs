@@ -43,8 +43,8 @@ impl Crc32c {
     }
 }
 
-/// The CRC-32C of `bytes`.
-pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
+/// The CRC-32C of `bytes` (RFC 3720, appendix B.4).
+pub fn crc32c(bytes: &[u8]) -> u32 {
     Crc32c::new().update(bytes).finish()
 }
 

@@ -33,8 +33,9 @@ mod messages;
 mod sync;
 mod verify;
 
+pub use crc32c::crc32c;
 pub use graph::{
-    ChannelIndex, ChannelInfo, Direction, Edge, GraphError, GraphFileError, GraphWriter,
+    ChannelIndex, ChannelInfo, Direction, Edge, EdgeIndex, GraphError, GraphFileError, GraphWriter,
     NetworkGraph, NewChannel, NewNodeDetails, NodeDetails, NodeIndex, Policy,
 };
 pub use messages::SignedMessages;

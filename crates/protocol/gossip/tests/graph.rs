@@ -5,14 +5,24 @@ use std::collections::BTreeMap;
 
 use bitcoin::{Amount, constants::ChainHash};
 use fulmen_gossip::{
-    Direction, GraphError, GraphFileError, GraphWriter, NetworkGraph, NewChannel, NewNodeDetails,
-    Policy,
+    Direction, Edge, GraphError, GraphFileError, GraphWriter, NetworkGraph, NewChannel,
+    NewNodeDetails, Policy,
 };
 use fulmen_types::{CltvExpiryDelta, Feature, Features, Msat, NodeId, ShortChannelId};
 use proptest::prelude::*;
 
 fn node(n: u8) -> NodeId {
     NodeId::new([n; 33])
+}
+
+fn edges_to(graph: &NetworkGraph, node: NodeId) -> Vec<Edge> {
+    let index = graph.find_node(&node).unwrap();
+    let edges: Vec<_> = graph.edges_to(index).collect();
+    for (at, edge) in &edges {
+        assert_eq!(graph.edges()[at.to_usize()], **edge);
+        assert_eq!(edge.to, index);
+    }
+    edges.into_iter().map(|(_, edge)| *edge).collect()
 }
 
 fn policy(timestamp: u32) -> Policy {
@@ -163,7 +173,7 @@ fn check(graph: &NetworkGraph, model: &Model) {
             };
             usable += 1;
             let (from, to) = if bit == 0 { (*a, *b) } else { (*b, *a) };
-            let edges = graph.edges_to(graph.find_node(&node(to)).unwrap());
+            let edges: Vec<Edge> = edges_to(&graph, node(to));
             let edge = edges
                 .iter()
                 .find(|e| graph.short_channel_id(e.channel) == Some(ShortChannelId::from_u64(*c)))
@@ -172,11 +182,23 @@ fn check(graph: &NetworkGraph, model: &Model) {
             assert_eq!(edge.fee_base_msat, t);
         }
     }
-    let edges: usize = graph
-        .nodes()
-        .map(|n| graph.edges_to(graph.find_node(&n).unwrap()).len())
-        .sum();
+    let edges: usize = graph.nodes().map(|n| edges_to(&graph, n).len()).sum();
     assert_eq!(edges, usable);
+    let mut outgoing = 0;
+    for id in graph.nodes() {
+        let index = graph.find_node(&id).unwrap();
+        for (at, edge) in graph.edges_from(index) {
+            assert_eq!(graph.edges()[at.to_usize()], *edge);
+            assert_eq!(edge.from, index);
+            outgoing += 1;
+        }
+        // A way through a node comes from one neighbour and goes on to another.
+        let passes = graph
+            .edges_to(index)
+            .any(|(_, to)| graph.edges_from(index).any(|(_, from)| to.from != from.to));
+        assert_eq!(graph.is_dead_end(index.to_usize()), !passes);
+    }
+    assert_eq!(outgoing, usable);
     for n in 0..8 {
         assert_eq!(graph.find_node(&node(n)).is_some(), model.has_node(n));
         let details = graph.node_details(&node(n));

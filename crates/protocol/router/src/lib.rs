@@ -1,9 +1,11 @@
 //! Path finding over an immutable graph snapshot.
 //!
 //! [`find_route`] gives the cheapest single path within limits of fee, blocks and hops, exact in fees
-//! and expiries, from the payer's real liquidity to the payee, by route hints too. The same question
-//! always gets the same answer. It knows nothing of payments, retries or time beyond what the request
-//! says; splitting over several paths is not here yet.
+//! and expiries, from the payer's real liquidity to the payee, by route hints and blinded paths too.
+//! A [`Router`] remembers besides: it learns from attempts and probes which channels can carry what
+//! ([`Liquidity`]), weighs fees, time and the risk of failure by a [`CostModel`], and splits an amount
+//! over several paths by the cheapest flow over uncertain balances ([`Router::plan`]). It can tell why a
+//! plan is as it is ([`Router::explain`]). The same question always gets the same answer.
 //!
 //! ```
 //! use bitcoin::constants::ChainHash;
@@ -27,18 +29,29 @@
 extern crate alloc;
 
 mod avoid;
+mod cost;
+mod explain;
+mod flow;
+mod layer;
+mod liquidity;
+mod nats;
+mod problem;
 mod request;
+mod router;
 mod search;
 
 use fulmen_gossip::NetworkGraph;
-use fulmen_types::Msat;
 
 pub use avoid::{AvoidList, ChannelDirection};
+pub use cost::{Cost, CostModel, Probability};
+pub use explain::{Explanation, HopExplanation, PartExplanation, Source};
+pub use layer::Layer;
+pub use liquidity::{Liquidity, LiquidityFileError, Observation, RouteOutcome};
 pub use request::{
-    DEFAULT_MAX_HOPS, DEFAULT_MAX_TOTAL_CLTV, FINAL_PAYLOAD_LEN, FirstHop, HintHop, MAX_HOPS,
-    NoRoute, Route, RouteHop, RouteRequest,
+    BlindedTail, DEFAULT_MAX_HOPS, DEFAULT_MAX_TOTAL_CLTV, FINAL_PAYLOAD_LEN, FirstHop, HintHop,
+    MAX_HOPS, NoRoute, Plan, Route, RouteHop, RouteRequest,
 };
-use search::{Found, Problem};
+pub use router::Router;
 
 /// Finds the cheapest path for one HTLC.
 ///
@@ -47,84 +60,8 @@ use search::{Found, Problem};
 /// # Errors
 /// A [`NoRoute`] that says which limit stands in the way.
 pub fn find_route(graph: &NetworkGraph, request: &RouteRequest<'_>) -> Result<Route, NoRoute> {
-    check_request(request)?;
-    let mut problem = Problem::new(graph, request);
-    if !problem.knows_payee() {
-        return Err(NoRoute::PayeeUnknown);
-    }
-    let broken = match problem.cheapest() {
-        Some(found) => match broken_limit(&found, request) {
-            None => return Ok(route(found, request)),
-            // The cheapest path is too dear: so is every other.
-            Some(limit @ NoRoute::FeeTooHigh { .. }) if !problem.has_penalties() => {
-                return Err(limit);
-            }
-            Some(limit) => limit,
-        },
-        None if problem.avoids_anything() => NoRoute::AllPathsFailed,
-        None => return Err(NoRoute::NoPath),
-    };
-    if (broken != NoRoute::AllPathsFailed || problem.has_penalties())
-        && let Some(found) = problem.cheapest_within_limits()
-    {
-        return Ok(route(found, request));
-    }
-    if broken == NoRoute::AllPathsFailed {
-        problem.forget_failures();
-        if problem.cheapest().is_none() {
-            return Err(NoRoute::NoPath);
-        }
-    }
-    Err(broken)
-}
-
-fn check_request(request: &RouteRequest<'_>) -> Result<(), NoRoute> {
-    if request.amount == Msat::ZERO {
-        return Err(NoRoute::ZeroAmount);
-    }
-    if request.payee == request.payer {
-        return Err(NoRoute::PayeeIsPayer);
-    }
-    let spendable = request
-        .first_hops
-        .iter()
-        .map(|hop| hop.spendable)
-        .max()
-        .ok_or(NoRoute::NoUsableChannel)?;
-    if spendable < request.amount {
-        return Err(NoRoute::InsufficientLiquidity { spendable });
-    }
-    Ok(())
-}
-
-fn route(found: Found, request: &RouteRequest<'_>) -> Route {
-    let total = found.hops.first().map_or(request.amount, |hop| hop.amount);
-    Route {
-        hops: found.hops,
-        amount: request.amount,
-        fee: total.saturating_sub(request.amount),
-    }
-}
-
-/// The first limit that a path breaks.
-fn broken_limit(found: &Found, request: &RouteRequest<'_>) -> Option<NoRoute> {
-    let first = found.hops.first()?;
-    let fee = first.amount.saturating_sub(request.amount);
-    if fee > request.max_fee {
-        return Some(NoRoute::FeeTooHigh {
-            cheapest: fee,
-            max_fee: request.max_fee,
-        });
-    }
-    if first.cltv_from_tip > request.max_total_cltv {
-        return Some(NoRoute::CltvTooLong {
-            needed: first.cltv_from_tip,
-            max_total_cltv: request.max_total_cltv,
-        });
-    }
-    let max_hops = usize::from(request.max_hops.min(MAX_HOPS));
-    if found.hops.len() > max_hops || found.onion > request::ONION_LEN {
-        return Some(NoRoute::TooManyHops);
-    }
-    None
+    router::check_request(request, router::Parts::One)?;
+    let mut problem = problem::Problem::new(graph, request, None);
+    router::single(&mut search::Search::default(), &mut problem)
+        .map(|found| router::route(found, request.amount))
 }

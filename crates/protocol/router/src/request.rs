@@ -6,7 +6,7 @@ use core::fmt;
 use fulmen_gossip::Direction;
 use fulmen_types::{BlockHeight, CltvExpiry, Msat, NodeId, ShortChannelId, Timestamp};
 
-use crate::AvoidList;
+use crate::{AvoidList, ChannelDirection, Cost, CostModel, Layer, Probability};
 
 /// The most hops that are ever tried: a failure message is decrypted this many times (BOLT 4).
 pub const MAX_HOPS: u8 = 27;
@@ -48,6 +48,27 @@ pub struct HintHop {
     pub cltv_expiry_delta: u16,
 }
 
+/// A blinded path to the payee, as its maker sums it up (BOLT 4, route blinding; BOLT 12,
+/// `blinded_payinfo`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlindedTail {
+    /// Where it begins: the last node of the route.
+    pub introduction_node: NodeId,
+    /// Fee of the whole path for any HTLC, in msat.
+    pub fee_base_msat: u32,
+    /// Fee of the whole path in millionths of the amount.
+    pub fee_proportional_millionths: u32,
+    /// Blocks that the whole path takes off the expiry, the payee's own included.
+    pub cltv_expiry_delta: u16,
+    /// The least that it carries.
+    pub htlc_minimum: Msat,
+    /// The most that it carries.
+    pub htlc_maximum: Msat,
+    /// The bytes of the onion that its hops' payloads take, from the introduction node's on, each with
+    /// its length and HMAC.
+    pub payloads_len: u16,
+}
+
 /// What to find a route for.
 #[derive(Clone, Debug)]
 pub struct RouteRequest<'a> {
@@ -61,6 +82,9 @@ pub struct RouteRequest<'a> {
     pub amount: Msat,
     /// Private ways to the payee, each from a public node on.
     pub hints: &'a [Vec<HintHop>],
+    /// Blinded ways to the payee. With any, `payee` is only a name for where they end, and
+    /// `final_payload_len` does not count.
+    pub tails: &'a [BlindedTail],
     /// Blocks that the payee asks for, and what is added for privacy.
     pub min_final_cltv_expiry_delta: u32,
     /// The most that forwarding may cost, in all.
@@ -74,12 +98,18 @@ pub struct RouteRequest<'a> {
     pub final_payload_len: u16,
     /// What failed before: not to be tried again while it is remembered.
     pub avoid: &'a [&'a AvoidList],
-    /// Now, for what `avoid` remembers.
+    /// What the user knows or wants.
+    pub layers: &'a [&'a Layer],
+    /// What HTLCs of ours that are on their way take of channels, first hops left out.
+    pub in_use: &'a [(ChannelDirection, Msat)],
+    /// How time and risk count beside fees.
+    pub cost: CostModel,
+    /// Now, for what is remembered.
     pub now: Timestamp,
 }
 
 impl<'a> RouteRequest<'a> {
-    /// A request with the usual limits, without hints or memory, at any fee.
+    /// A request with the usual limits, without hints or memory, at any fee, for the least fee.
     pub const fn new(
         payer: NodeId,
         first_hops: &'a [FirstHop],
@@ -93,12 +123,16 @@ impl<'a> RouteRequest<'a> {
             payee,
             amount,
             hints: &[],
+            tails: &[],
             min_final_cltv_expiry_delta,
             max_fee: Msat::MAX_MONEY,
             max_total_cltv: DEFAULT_MAX_TOTAL_CLTV,
             max_hops: DEFAULT_MAX_HOPS,
             final_payload_len: FINAL_PAYLOAD_LEN,
             avoid: &[],
+            layers: &[],
+            in_use: &[],
+            cost: CostModel::FEE_ONLY,
             now: Timestamp::new(0),
         }
     }
@@ -124,15 +158,31 @@ impl RouteHop {
     }
 }
 
-/// A way for one HTLC from us to the payee. It has at least one hop.
+/// A way for one HTLC from us to the payee, or to where a blinded path to it begins. It has at least one
+/// hop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// From our peer to the payee.
+    /// From our peer to the payee, or to the introduction node.
     pub hops: Vec<RouteHop>,
     /// What the payee is to get; the last hop carries more when its `htlc_minimum_msat` asks for it.
     pub amount: Msat,
     /// What it costs beyond the amount.
     pub fee: Msat,
+    /// Which of the request's blinded paths it goes on by.
+    pub tail: Option<usize>,
+}
+
+/// Ways for an amount, in one or more HTLCs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// At least one; the amounts add up to the whole.
+    pub parts: Vec<Route>,
+    /// What the payee is to get.
+    pub amount: Msat,
+    /// What it costs, by reason.
+    pub cost: Cost,
+    /// The chance that all parts succeed.
+    pub success: Probability,
 }
 
 impl Route {
@@ -161,9 +211,9 @@ pub enum NoRoute {
     PayeeIsPayer,
     /// No channel of ours can be used now.
     NoUsableChannel,
-    /// No channel of ours can carry the amount alone.
+    /// Our channels can't carry the amount: each alone for a single path, all together for a plan.
     InsufficientLiquidity {
-        /// The most that one channel can carry.
+        /// The most that one channel, or all, can carry.
         spendable: Msat,
     },
     /// The payee is neither announced nor a peer, and there are no hints.
@@ -200,7 +250,7 @@ impl fmt::Display for NoRoute {
             ),
             Self::InsufficientLiquidity { spendable } => write!(
                 f,
-                "no single channel can send the amount: the most that one can send now is {spendable}"
+                "our channels can't send the amount: the most that can be sent now is {spendable}"
             ),
             Self::PayeeUnknown => f.write_str(
                 "the payee is not in the network graph: wait for gossip, or ask for an invoice with \

@@ -81,6 +81,17 @@ impl Direction {
     }
 }
 
+/// The place of an edge in one snapshot's [`NetworkGraph::edges`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EdgeIndex(u32);
+
+impl EdgeIndex {
+    /// The position in the array.
+    pub const fn to_usize(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// What one end of a channel asks of those who route over it: the latest `channel_update`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -161,8 +172,12 @@ pub struct Edge {
     pub htlc_maximum: Msat,
     /// The least that one HTLC can carry.
     pub htlc_minimum: Msat,
+    /// The channel's capacity, or `htlc_maximum` where that is not known.
+    pub capacity: Msat,
     /// The node that forwards over the channel and asks the fee.
     pub from: NodeIndex,
+    /// The node that it leads to.
+    pub to: NodeIndex,
     /// The channel's position, for [`NetworkGraph::short_channel_id`].
     pub channel: ChannelIndex,
     /// Fee for any HTLC, in msat.
@@ -193,6 +208,12 @@ pub struct NetworkGraph {
     /// `edges[starts[n]..starts[n + 1]]` lead to node `n`.
     starts: Vec<u32>,
     edges: Vec<Edge>,
+    /// Where each node's part of `outgoing` begins.
+    out_starts: Vec<u32>,
+    /// Indices of edges by the node they come from.
+    outgoing: Vec<u32>,
+    /// One bit per node.
+    dead_ends: Vec<u64>,
     /// Nodes that must not forward for us: they ask for features that we don't know.
     no_transit: Vec<bool>,
 }
@@ -274,6 +295,26 @@ impl NetworkGraph {
             .map(|c| c.short_channel_id)
     }
 
+    /// The short id of the channel at a position, while it is below [`NetworkGraph::channel_count`].
+    pub fn short_channel_id_at(&self, position: usize) -> Option<ShortChannelId> {
+        self.tables
+            .channels
+            .get(position)
+            .map(|c| c.short_channel_id)
+    }
+
+    /// What a channel can hold: the funding output's value, or where that is not known the greatest
+    /// `htlc_maximum_msat` of its ends.
+    pub fn capacity(&self, short_channel_id: ShortChannelId) -> Option<Msat> {
+        let index = self.tables.find_channel(short_channel_id)?;
+        let channel = self.tables.channels.get(index.to_usize())?;
+        if channel.capacity_sat > 0 {
+            return Some(Msat::from_sat(channel.capacity_sat));
+        }
+        let maxima = channel.policies.iter().flatten();
+        maxima.map(|policy| policy.htlc_maximum).max()
+    }
+
     /// All channels in the order of their short ids.
     pub fn channels(&self) -> impl Iterator<Item = ChannelInfo> + '_ {
         self.tables
@@ -284,16 +325,32 @@ impl NetworkGraph {
 
     /// The usable edges that lead to `node`: channels with a policy that is not disabled, unspent,
     /// without unknown even features, and whose limits make sense.
-    pub fn edges_to(&self, node: NodeIndex) -> &[Edge] {
-        let start = self.starts.get(node.to_usize());
-        let end = self.starts.get(node.to_usize() + 1);
-        match (start, end) {
-            (Some(start), Some(end)) => self
-                .edges
-                .get(*start as usize..*end as usize)
-                .unwrap_or(&[]),
-            _ => &[],
-        }
+    pub fn edges_to(&self, node: NodeIndex) -> impl Iterator<Item = (EdgeIndex, &Edge)> {
+        let range = range(&self.starts, node);
+        let first = u32::try_from(range.start).unwrap_or(u32::MAX);
+        let edges = self.edges.get(range).unwrap_or(&[]);
+        (first..).map(EdgeIndex).zip(edges)
+    }
+
+    /// The usable edges that come from `node`; see [`NetworkGraph::edges_to`].
+    pub fn edges_from(&self, node: NodeIndex) -> impl Iterator<Item = (EdgeIndex, &Edge)> {
+        let outgoing = self.outgoing.get(range(&self.out_starts, node));
+        outgoing
+            .unwrap_or(&[])
+            .iter()
+            .filter_map(|index| Some((EdgeIndex(*index), self.edges.get(*index as usize)?)))
+    }
+
+    /// All usable edges, in the order of the nodes that they lead to.
+    pub fn edges(&self) -> &[Edge] {
+        &self.edges
+    }
+
+    /// Whether the node at a position can't be on any way between others: it has a single neighbour.
+    pub fn is_dead_end(&self, position: usize) -> bool {
+        self.dead_ends
+            .get(position / 64)
+            .is_some_and(|word| (word >> (position % 64)) & 1 == 1)
     }
 
     /// Whether `node` may forward for us. BOLT 7, `node_announcement`: a node with unknown even
@@ -322,8 +379,9 @@ impl NetworkGraph {
         let t = &*self.tables;
         t.nodes.capacity() * size_of::<Node>()
             + t.channels.capacity() * size_of::<Channel>()
-            + (t.nodes_by_id.capacity() + t.channels_by_scid.capacity() + self.starts.capacity())
-                * 4
+            + (t.nodes_by_id.capacity() + t.channels_by_scid.capacity()) * 4
+            + (self.starts.capacity() + self.out_starts.capacity() + self.outgoing.capacity()) * 4
+            + self.dead_ends.capacity() * 8
             + t.arena.capacity()
             + self.edges.capacity() * size_of::<Edge>()
             + self.no_transit.capacity()
@@ -361,7 +419,12 @@ impl NetworkGraph {
                 edges[*start as usize] = Edge {
                     htlc_maximum: policy.htlc_maximum,
                     htlc_minimum: policy.htlc_minimum,
+                    capacity: match channel.capacity_sat {
+                        0 => policy.htlc_maximum,
+                        capacity => Msat::from_sat(capacity),
+                    },
                     from: NodeIndex(channel.end(direction.reverse())),
+                    to: NodeIndex(channel.end(direction)),
                     channel: ChannelIndex(*index),
                     fee_base_msat: policy.fee_base_msat,
                     fee_proportional_millionths: policy.fee_proportional_millionths,
@@ -375,13 +438,74 @@ impl NetworkGraph {
             .iter()
             .map(|node| has_unknown_even_bit(tables.slice(node.details, node.features_len)))
             .collect();
+        let (out_starts, outgoing) = outgoing(nodes, &edges);
+        let dead_ends = dead_ends(nodes, &edges);
         Self {
             tables,
             starts,
             edges,
+            out_starts,
+            outgoing,
             no_transit,
+            dead_ends,
         }
     }
+}
+
+/// A node's part of an array that is sorted by node.
+fn range(starts: &[u32], node: NodeIndex) -> core::ops::Range<usize> {
+    match starts.get(node.to_usize()..) {
+        Some([start, end, ..]) => *start as usize..*end as usize,
+        _ => 0..0,
+    }
+}
+
+/// The edges by the node they come from, each node's in rising order, and where each node's begin.
+fn outgoing(nodes: usize, edges: &[Edge]) -> (Vec<u32>, Vec<u32>) {
+    let mut starts = alloc::vec![0u32; nodes + 1];
+    for edge in edges {
+        starts[edge.from.to_usize()] += 1;
+    }
+    let mut sum = 0u32;
+    for start in &mut starts {
+        sum = sum.saturating_add(*start);
+        *start = sum;
+    }
+    let mut outgoing = alloc::vec![0; edges.len()];
+    let count = u32::try_from(edges.len()).unwrap_or(u32::MAX);
+    for (index, edge) in (0..count).rev().zip(edges.iter().rev()) {
+        let start = &mut starts[edge.from.to_usize()];
+        *start -= 1;
+        outgoing[*start as usize] = index;
+    }
+    (starts, outgoing)
+}
+
+/// One bit per node that no way between others can go through.
+fn dead_ends(nodes: usize, edges: &[Edge]) -> Vec<u64> {
+    const NOBODY: u32 = u32::MAX;
+    const MANY: u32 = u32::MAX - 1;
+    // The one neighbour that edges come from, and the one that they go to.
+    let mut neighbours = alloc::vec![[NOBODY; 2]; nodes];
+    let note = |seen: &mut u32, neighbour: NodeIndex| {
+        *seen = match *seen {
+            NOBODY => neighbour.0,
+            known if known == neighbour.0 => known,
+            _ => MANY,
+        };
+    };
+    for edge in edges {
+        note(&mut neighbours[edge.to.to_usize()][0], edge.from);
+        note(&mut neighbours[edge.from.to_usize()][1], edge.to);
+    }
+    let mut dead_ends = alloc::vec![0u64; nodes / 64 + 1];
+    for (node, [from, to]) in neighbours.into_iter().enumerate() {
+        let passes = from != NOBODY && to != NOBODY && (from == MANY || from != to);
+        if !passes {
+            dead_ends[node / 64] |= 1 << (node % 64);
+        }
+    }
+    dead_ends
 }
 
 impl fmt::Debug for NetworkGraph {
@@ -398,7 +522,9 @@ impl Edge {
     const UNSET: Self = Self {
         htlc_maximum: Msat::ZERO,
         htlc_minimum: Msat::ZERO,
+        capacity: Msat::ZERO,
         from: NodeIndex(0),
+        to: NodeIndex(0),
         channel: ChannelIndex(0),
         fee_base_msat: 0,
         fee_proportional_millionths: 0,

@@ -1,0 +1,356 @@
+//! The cheapest flow from us to the payee, by successive shortest paths.
+//!
+//! The amount is cut into equal units. What one more unit over an edge costs depends on how many it
+//! carries already: the fee is the same, the risk grows (minus the logarithm of the chance that the
+//! balance suffices, piece by piece). Each round sends one unit along the cheapest way there is now,
+//! where going against an edge that carries units takes one back. The distances of the first search,
+//! from the payee, guide all later ones: these look at little more than the nodes of the way they find.
+
+use alloc::{collections::BinaryHeap, vec::Vec};
+use core::cmp::Reverse;
+
+use crate::problem::{NONE, Problem, Terms, edge_number, to_u32};
+
+/// What amounts on the way may be above what arrives: one part in 64.
+const FEE_ROOM_SHIFT: u32 = 6;
+
+/// A flow's memory, used again by the next.
+#[derive(Default)]
+pub(crate) struct Flow {
+    /// A lower bound of what a unit costs from each node to the payee.
+    potential: Vec<u64>,
+    distance: Vec<u64>,
+    /// The arc by which each node is reached: an edge number, with [`BACKWARDS`] one that is undone.
+    pred: Vec<u32>,
+    settled: Vec<bool>,
+    /// Nodes whose values are not the initial ones.
+    touched: Vec<u32>,
+    heap: BinaryHeap<Reverse<(u64, u32)>>,
+    /// Units on each edge, and the edges that have any.
+    units: Vec<u16>,
+    used: Vec<u32>,
+}
+
+const BACKWARDS: u32 = 1 << 31;
+
+/// Units along one way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// From us on.
+    pub(crate) edges: Vec<u32>,
+    pub(crate) units: u16,
+}
+
+impl Flow {
+    /// Sends `count` units and says along which ways, the greatest first; `None` when there is no room
+    /// for all of them.
+    pub(crate) fn run(
+        &mut self,
+        problem: &Problem<'_>,
+        unit: u64,
+        count: u16,
+    ) -> Option<Vec<Part>> {
+        let costs = Costs {
+            problem,
+            unit,
+            count: u64::from(count),
+        };
+        self.reset(problem);
+        self.measure(&costs)?;
+        for _ in 0..count {
+            self.augment(&costs)?;
+        }
+        Some(self.decompose(problem))
+    }
+
+    fn reset(&mut self, problem: &Problem<'_>) {
+        let nodes = problem.node_slots();
+        self.potential.clear();
+        self.potential.resize(nodes, u64::MAX);
+        self.distance.clear();
+        self.distance.resize(nodes, u64::MAX);
+        self.pred.clear();
+        self.pred.resize(nodes, NONE);
+        self.settled.clear();
+        self.settled.resize(nodes, false);
+        self.touched.clear();
+        for edge in self.used.drain(..) {
+            if let Some(units) = self.units.get_mut(edge as usize) {
+                *units = 0;
+            }
+        }
+        self.units.resize(problem.edge_slots(), 0);
+    }
+
+    /// The distances to the payee, up to ours.
+    fn measure(&mut self, costs: &Costs<'_>) -> Option<()> {
+        let problem = costs.problem;
+        self.heap.clear();
+        self.potential[problem.payee as usize] = 0;
+        self.heap.push(Reverse((0, problem.payee)));
+        let mut ours = None;
+        while let Some(Reverse((distance, node))) = self.heap.pop() {
+            if self.settled[node as usize] {
+                continue;
+            }
+            self.settled[node as usize] = true;
+            if node == problem.payer {
+                ours = Some(distance);
+                break;
+            }
+            if node != problem.payee && !problem.may_forward(node) {
+                continue;
+            }
+            for edge in problem.extra_to(node) {
+                self.relax_back(costs, distance, &problem.terms(edge));
+            }
+            let Some(index) = problem.graph_node(node) else {
+                continue;
+            };
+            for (_, announced) in problem.graph.edges_to(index) {
+                let from = to_u32(announced.from.to_usize());
+                if from != problem.payer
+                    && !self.settled[from as usize]
+                    && !problem.is_dead_end(from)
+                {
+                    self.relax_back(costs, distance, &Terms::announced(announced));
+                }
+            }
+        }
+        let ours = ours?;
+        // What is farther than we are has at least our distance.
+        for (potential, settled) in self.potential.iter_mut().zip(&mut self.settled) {
+            *potential = if *settled { *potential } else { ours };
+            *settled = false;
+        }
+        Some(())
+    }
+
+    fn relax_back(&mut self, costs: &Costs<'_>, distance: u64, terms: &Terms) {
+        if let Some(cost) = costs.of_unit(terms, 0) {
+            let new = distance.saturating_add(cost);
+            let known = &mut self.potential[terms.from as usize];
+            if new < *known {
+                *known = new;
+                self.heap.push(Reverse((new, terms.from)));
+            }
+        }
+    }
+
+    /// Sends one unit along the cheapest way.
+    fn augment(&mut self, costs: &Costs<'_>) -> Option<()> {
+        let problem = costs.problem;
+        self.heap.clear();
+        for node in self.touched.drain(..) {
+            let node = node as usize;
+            self.distance[node] = u64::MAX;
+            self.pred[node] = NONE;
+            self.settled[node] = false;
+        }
+        self.reach(problem.payer, 0, NONE);
+        let mut whole = None;
+        while let Some(Reverse((distance, node))) = self.heap.pop() {
+            if self.settled[node as usize] {
+                continue;
+            }
+            self.settled[node as usize] = true;
+            if node == problem.payee {
+                whole = Some(distance);
+                break;
+            }
+            self.expand(costs, node, distance);
+        }
+        let whole = whole?;
+        // Nodes nearer than the payee get farther by what they are nearer.
+        for node in &self.touched {
+            let node = *node as usize;
+            if self.settled[node] && self.distance[node] < whole {
+                self.potential[node] =
+                    self.potential[node].saturating_add(whole - self.distance[node]);
+            }
+        }
+        let mut node = problem.payee;
+        while node != problem.payer {
+            let arc = self.pred[node as usize];
+            let edge = arc & !BACKWARDS;
+            let terms = problem.terms(edge);
+            if arc & BACKWARDS == 0 {
+                if self.units[edge as usize] == 0 && !self.used.contains(&edge) {
+                    self.used.push(edge);
+                }
+                self.units[edge as usize] += 1;
+                node = terms.from;
+            } else {
+                self.units[edge as usize] -= 1;
+                node = terms.to;
+            }
+        }
+        Some(())
+    }
+
+    fn expand(&mut self, costs: &Costs<'_>, node: u32, distance: u64) {
+        let problem = costs.problem;
+        // Taking back what comes into this node.
+        for at in 0..self.used.len() {
+            let edge = self.used[at];
+            let units = self.units[edge as usize];
+            if units == 0 {
+                continue;
+            }
+            let terms = problem.terms(edge);
+            if terms.to == node && !self.settled[terms.from as usize] {
+                let saved = costs.of_unit(&terms, units - 1).unwrap_or(0);
+                let from = self.potential[terms.from as usize];
+                let reduced =
+                    from.saturating_sub(self.potential[node as usize].saturating_add(saved));
+                self.reach(
+                    terms.from,
+                    distance.saturating_add(reduced),
+                    edge | BACKWARDS,
+                );
+            }
+        }
+        if node != problem.payer && !problem.may_forward(node) {
+            return;
+        }
+        for edge in problem.extra_from(node) {
+            self.relax(costs, node, distance, edge, &problem.terms(edge));
+        }
+        let Some(index) = problem.graph_node(node) else {
+            return;
+        };
+        if node == problem.payer {
+            return;
+        }
+        for (edge, announced) in problem.graph.edges_from(index) {
+            let to = to_u32(announced.to.to_usize());
+            if self.settled[to as usize] || (to != problem.payee && problem.is_dead_end(to)) {
+                continue;
+            }
+            let terms = Terms::announced(announced);
+            self.relax(costs, node, distance, edge_number(edge), &terms);
+        }
+    }
+
+    fn relax(&mut self, costs: &Costs<'_>, node: u32, distance: u64, edge: u32, terms: &Terms) {
+        let Some(cost) = costs.of_unit(terms, self.units[edge as usize]) else {
+            return;
+        };
+        // Below zero only where a further unit is cheaper than the one before.
+        let reduced = cost
+            .saturating_add(self.potential[terms.to as usize])
+            .saturating_sub(self.potential[node as usize]);
+        self.reach(terms.to, distance.saturating_add(reduced), edge);
+    }
+
+    fn reach(&mut self, node: u32, distance: u64, arc: u32) {
+        let at = node as usize;
+        if distance < self.distance[at] && !self.settled[at] {
+            if self.distance[at] == u64::MAX {
+                self.touched.push(node);
+            }
+            self.distance[at] = distance;
+            self.pred[at] = arc;
+            self.heap.push(Reverse((distance, node)));
+        }
+    }
+
+    /// Ways that make up the flow, the greatest first. Circles are dropped.
+    fn decompose(&mut self, problem: &Problem<'_>) -> Vec<Part> {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut edges: Vec<u32> = Vec::new();
+        let mut visited: Vec<u32> = Vec::new();
+        loop {
+            edges.clear();
+            visited.clear();
+            let mut node = problem.payer;
+            while node != problem.payee {
+                if let Some(at) = visited.iter().position(|seen| *seen == node) {
+                    // A circle carries nothing anywhere.
+                    let least = self.least(&edges[at..]);
+                    self.take(&edges[at..], least);
+                    edges.truncate(at);
+                    visited.truncate(at);
+                }
+                visited.push(node);
+                let next = self
+                    .used
+                    .iter()
+                    .filter(|edge| problem.terms(**edge).from == node)
+                    .max_by_key(|edge| (self.units[**edge as usize], Reverse(**edge)))
+                    .filter(|edge| self.units[**edge as usize] > 0);
+                let Some(edge) = next else { break };
+                edges.push(*edge);
+                node = problem.terms(*edge).to;
+            }
+            if node != problem.payee || edges.is_empty() {
+                break;
+            }
+            let units = self.least(&edges);
+            self.take(&edges, units);
+            match parts.iter_mut().find(|part| part.edges == edges) {
+                Some(part) => part.units += units,
+                None => parts.push(Part {
+                    edges: edges.clone(),
+                    units,
+                }),
+            }
+        }
+        parts.sort_by(|a, b| b.units.cmp(&a.units));
+        parts
+    }
+
+    fn least(&self, edges: &[u32]) -> u16 {
+        let units = edges.iter().map(|edge| self.units[*edge as usize]);
+        units.min().unwrap_or(0)
+    }
+
+    fn take(&mut self, edges: &[u32], units: u16) {
+        for edge in edges {
+            self.units[*edge as usize] -= units;
+        }
+    }
+}
+
+/// What units cost.
+struct Costs<'a> {
+    problem: &'a Problem<'a>,
+    unit: u64,
+    count: u64,
+}
+
+impl Costs<'_> {
+    /// What one more unit costs on an edge that carries some; `None` when there is no room.
+    fn of_unit(&self, terms: &Terms, carried: u16) -> Option<u64> {
+        let problem = self.problem;
+        let before = self.unit * u64::from(carried);
+        let after = before + self.unit;
+        let with_fees = after + (after >> FEE_ROOM_SHIFT);
+        if with_fees > terms.htlc_maximum || self.unit < terms.htlc_minimum {
+            return None;
+        }
+        let over = problem.overridden(terms);
+        if !over.takes(with_fees) || problem.is_avoided(terms.from) {
+            return None;
+        }
+        let risk = problem
+            .nats(terms, &over, with_fees)?
+            .saturating_sub(problem.nats(terms, &over, before)?);
+        let proportional = u64::try_from(
+            u128::from(self.unit) * u128::from(terms.fee_proportional_millionths) / 1_000_000,
+        )
+        .ok()?;
+        // A part has some units, which share its base fee: a quarter of all is a fair guess.
+        let base = u64::from(terms.fee_base_msat) * 4 / self.count.max(4);
+        let lock = problem
+            .weights
+            .lock_part(terms.cltv_expiry_delta, 1, self.count);
+        Some(
+            proportional
+                .saturating_add(base)
+                .saturating_add(lock)
+                .saturating_add(problem.weights.risk(risk))
+                .saturating_add(over.penalty() / self.count),
+        )
+    }
+}
