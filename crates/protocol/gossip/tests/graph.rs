@@ -173,7 +173,7 @@ fn check(graph: &NetworkGraph, model: &Model) {
             };
             usable += 1;
             let (from, to) = if bit == 0 { (*a, *b) } else { (*b, *a) };
-            let edges: Vec<Edge> = edges_to(&graph, node(to));
+            let edges: Vec<Edge> = edges_to(graph, node(to));
             let edge = edges
                 .iter()
                 .find(|e| graph.short_channel_id(e.channel) == Some(ShortChannelId::from_u64(*c)))
@@ -182,7 +182,7 @@ fn check(graph: &NetworkGraph, model: &Model) {
             assert_eq!(edge.fee_base_msat, t);
         }
     }
-    let edges: usize = graph.nodes().map(|n| edges_to(&graph, n).len()).sum();
+    let edges: usize = graph.nodes().map(|n| edges_to(graph, n).len()).sum();
     assert_eq!(edges, usable);
     let mut outgoing = 0;
     for id in graph.nodes() {

@@ -51,7 +51,7 @@ impl Weights {
         let amount = u128::from(amount.to_msat());
         let per_nat =
             amount * u128::from(model.risk_ppm) / 1_000_000 + u128::from(model.risk_base.to_msat());
-        let per_block = (amount * u128::from(model.lock_ppb_per_block) << 16) / 1_000_000_000;
+        let per_block = ((amount * u128::from(model.lock_ppb_per_block)) << 16) / 1_000_000_000;
         let bounded = |value: u128| u64::try_from(value).unwrap_or(MOST).min(MOST);
         Self {
             per_nat: bounded(per_nat),

@@ -96,7 +96,7 @@ mod tests {
             1 << 60,
         ] {
             for percent in [1u64, 3, 10, 33, 50, 75, 90, 99] {
-                let part = (u128::from(whole) * u128::from(percent) / 100) as u64;
+                let part = u64::try_from(u128::from(whole) * u128::from(percent) / 100).unwrap();
                 if part == 0 {
                     continue;
                 }

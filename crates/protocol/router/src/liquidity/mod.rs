@@ -31,7 +31,7 @@ const FULL_HISTORY: u32 = 64 * OBSERVATION;
 /// How much of a channel's history what is common to all counts: two observations.
 const COMMON: u64 = 2 * OBSERVATION as u64;
 /// What a channel's belief counts in the common histogram.
-const CHANNEL: u64 = 256;
+const CHANNEL: u32 = 256;
 
 /// What was seen of one direction of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +162,7 @@ impl Liquidity {
         entry.learn(direction, amount.to_msat(), what);
         entry.remember(&common);
         let before = entry.added;
-        let after = entry.belief();
+        let after = entry.belief(CHANNEL);
         entry.added = after;
         if matches!(what, Observation::Settled) {
             entry.shift(direction, amount.to_msat());
@@ -413,16 +413,9 @@ impl Entry {
                 *mass /= 2;
             }
         }
-        let (least, most) = self.shares();
-        let masses = self.shape.masses_between(least, most);
-        let whole: u64 = masses.iter().sum();
-        if whole == 0 {
-            self.history[shape::bin_of(least)] += OBSERVATION;
-        } else {
-            for (mass, part) in self.history.iter_mut().zip(masses) {
-                let share = part * u64::from(OBSERVATION) / whole;
-                *mass += u32::try_from(share).unwrap_or(0);
-            }
+        let belief = self.belief(OBSERVATION);
+        for (mass, part) in self.history.iter_mut().zip(belief) {
+            *mass += part;
         }
         self.update_shape(common);
     }
@@ -437,27 +430,18 @@ impl Entry {
         self.shape = Shape::new(&masses);
     }
 
-    /// How the balance is believed to be spread now, as the common histogram counts it.
-    fn belief(&self) -> Masses {
-        let (least, most) = self.shares();
+    /// How the balance is believed to be spread now, in parts of a whole.
+    fn belief(&self, whole: u32) -> Masses {
+        let least = shape::share(self.least, self.capacity);
+        let most = shape::share(self.most, self.capacity);
         let masses = self.shape.masses_between(least, most);
-        let whole: u64 = masses.iter().sum();
-        let mut belief = [0; BINS];
-        if whole == 0 {
-            belief[shape::bin_of(least)] = u32::try_from(CHANNEL).unwrap_or(0);
-        } else {
-            for (mass, part) in belief.iter_mut().zip(masses) {
-                *mass = u32::try_from(part * CHANNEL / whole).unwrap_or(0);
-            }
+        let sum: u64 = masses.iter().sum();
+        let part = |mass: u64| (mass * u64::from(whole)).checked_div(sum);
+        let mut belief = masses.map(|mass| part(mass).map_or(0, |p| u32::try_from(p).unwrap_or(0)));
+        if sum == 0 {
+            belief[shape::bin_of(least)] = whole;
         }
         belief
-    }
-
-    fn shares(&self) -> (u64, u64) {
-        (
-            shape::share(self.least, self.capacity),
-            shape::share(self.most, self.capacity),
-        )
     }
 
     fn shift(&mut self, direction: Direction, amount: u64) {
