@@ -6,7 +6,8 @@ use fulmen_types::{Msat, codec::DecodeError};
 
 macro_rules! fields {
     ($($name:ident = $number:literal, $label:literal;)*) => {
-        /// A field that BOLT 12 defines in offers, invoice requests and invoices.
+        /// A field that BOLT 12 defines in offers, invoice requests, invoices and payer proofs, and one of
+        /// the draft for static invoices.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         #[allow(missing_docs, reason = "the names are those of the specification")]
         pub enum Field { $($name),* }
@@ -63,7 +64,14 @@ fields! {
     InvoiceFallbacks = 172, "invoice_fallbacks";
     InvoiceFeatures = 174, "invoice_features";
     InvoiceNodeId = 176, "invoice_node_id";
+    StaticInvoiceMessagePaths = 236, "static_invoice_message_paths";
     Signature = 240, "signature";
+    ProofSignature = 241, "proof_signature";
+    ProofPreimage = 1001, "proof_preimage";
+    ProofOmittedTlvs = 1002, "proof_omitted_tlvs";
+    ProofMissingHashes = 1003, "proof_missing_hashes";
+    ProofLeafHashes = 1004, "proof_leaf_hashes";
+    ProofNote = 1005, "proof_note";
 }
 
 impl fmt::Display for Field {
@@ -160,6 +168,29 @@ pub enum ParseError {
     },
     /// Every path asks for features that this software does not know.
     NoUsablePath,
+    /// `invoice_node_id` is neither `offer_issuer_id` nor, without one, at the end of one of `offer_paths`.
+    NodeIdNotOffered,
+    /// A static invoice for an offer with several `offer_chains`, none of which is asked for.
+    SeveralChains,
+    /// `proof_preimage` is not that of `invoice_payment_hash`.
+    WrongPreimage,
+    /// A number in `proof_omitted_tlvs` that is no type an invoice can hide.
+    InvalidMarker(u64),
+    /// A number in `proof_omitted_tlvs` that is not above the one before.
+    MarkerOutOfOrder(u64),
+    /// A number in `proof_omitted_tlvs` whose type is shown.
+    MarkerIsShown(u64),
+    /// A number in `proof_omitted_tlvs` that does not follow a type that is shown, or another such number.
+    MarkerNotMinimal(u64),
+    /// Not one hash in `proof_leaf_hashes` for each field of the invoice that is shown.
+    LeafHashCount {
+        /// How many hashes.
+        hashes: usize,
+        /// How many fields.
+        fields: usize,
+    },
+    /// Another number of hashes in `proof_missing_hashes` than hidden branches meet shown ones.
+    MissingHashCount(usize),
     /// The signature is not by the key in this field.
     WrongSignature(Field),
 }
@@ -182,6 +213,15 @@ impl ParseError {
             Self::AmountOverflow | Self::AmountTooLow { .. } => Field::InvreqAmount.number(),
             Self::PayinfoCount { .. } => Field::InvoiceBlindedpay.number(),
             Self::NoUsablePath => Field::InvoicePaths.number(),
+            Self::NodeIdNotOffered => Field::InvoiceNodeId.number(),
+            Self::SeveralChains => Field::OfferChains.number(),
+            Self::WrongPreimage => Field::ProofPreimage.number(),
+            Self::InvalidMarker(_)
+            | Self::MarkerOutOfOrder(_)
+            | Self::MarkerIsShown(_)
+            | Self::MarkerNotMinimal(_) => Field::ProofOmittedTlvs.number(),
+            Self::LeafHashCount { .. } => Field::ProofLeafHashes.number(),
+            Self::MissingHashCount(_) => Field::ProofMissingHashes.number(),
             Self::WrongSignature(_) => Field::Signature.number(),
         })
     }
@@ -228,6 +268,36 @@ impl fmt::Display for ParseError {
             Self::NoUsablePath => {
                 f.write_str("every path of the invoice needs features that are not known")
             }
+            Self::NodeIdNotOffered => {
+                f.write_str("invoice_node_id is none that the offer names (BOLT 12)")
+            }
+            Self::SeveralChains => f.write_str(
+                "offer_chains has several entries and a static invoice is for one (BOLT 12, static invoices)",
+            ),
+            Self::WrongPreimage => {
+                f.write_str("the preimage is not that of invoice_payment_hash (BOLT 12)")
+            }
+            Self::InvalidMarker(marker) => {
+                write!(f, "proof_omitted_tlvs: no invoice has a field {marker} to hide (BOLT 12)")
+            }
+            Self::MarkerOutOfOrder(marker) => {
+                write!(f, "proof_omitted_tlvs: {marker} is out of order (BOLT 12)")
+            }
+            Self::MarkerIsShown(marker) => {
+                write!(f, "proof_omitted_tlvs: field {marker} is shown (BOLT 12)")
+            }
+            Self::MarkerNotMinimal(marker) => write!(
+                f,
+                "proof_omitted_tlvs: {marker} is not one more than a field before it (BOLT 12)"
+            ),
+            Self::LeafHashCount { hashes, fields } => write!(
+                f,
+                "proof_leaf_hashes has {hashes} hashes for {fields} fields (BOLT 12)"
+            ),
+            Self::MissingHashCount(count) => write!(
+                f,
+                "proof_missing_hashes: {count} hashes are not as many as are missing (BOLT 12)"
+            ),
             Self::WrongSignature(field) => {
                 write!(f, "the signature is not by {field} (BOLT 12)")
             }
@@ -317,8 +387,8 @@ pub enum BuildError {
     MetadataTooShort(usize),
     /// The invoice does not fit the request.
     Response(CheckError),
-    /// `invoice_node_id` is neither `offer_issuer_id` nor at the end of one of `offer_paths`.
-    NodeId,
+    /// A payer proof can't show a field of this type.
+    NotDisclosable(u64),
     /// A field given as unknown has a type that this software knows or that belongs to another message.
     UnknownFieldType(u64),
 }
@@ -332,7 +402,9 @@ impl fmt::Display for BuildError {
                 "invreq_metadata of {len} bytes can be guessed: use 16 random bytes or more"
             ),
             Self::Response(e) => e.fmt(f),
-            Self::NodeId => f.write_str("invoice_node_id must be the one that the offer names"),
+            Self::NotDisclosable(number) => {
+                write!(f, "a payer proof can't show field {number} (BOLT 12)")
+            }
             Self::UnknownFieldType(number) => {
                 write!(f, "a field of type {number} can't be given in this way")
             }

@@ -4,7 +4,7 @@ use alloc::{string::String, vec::Vec};
 use core::{fmt, str::FromStr};
 
 use bitcoin::{constants::ChainHash, secp256k1::PublicKey};
-use fulmen_onion::{PaymentPath, blinding::BlindedPath};
+use fulmen_onion::{BlindedPayinfo, PaymentPath, blinding::BlindedPath};
 use fulmen_types::{
     Features, Msat, PaymentHash, Timestamp,
     codec::{Decode, DecodeError, Encode, Reader, Truncated, Utf8},
@@ -183,7 +183,7 @@ pub struct InvoiceFields {
     pub features: Option<Features>,
     /// `invoice_node_id`.
     pub node_id: PublicKey,
-    /// Odd fields that this software does not know, of all other types.
+    /// Odd fields that this software does not know, of types 161 to 239 and from 3000000000.
     pub unknown: Vec<UnknownField>,
 }
 
@@ -215,14 +215,7 @@ impl InvoiceFields {
 
     /// Whether and how the payment may be split.
     pub fn mpp(&self) -> Mpp {
-        let has = |bit| self.features.as_ref().is_some_and(|f| f.has_bit(bit));
-        if has(Mpp::BIT) {
-            Mpp::Compulsory
-        } else if has(Mpp::BIT + 1) {
-            Mpp::Optional
-        } else {
-            Mpp::Forbidden
-        }
+        Mpp::of(self.features.as_ref())
     }
 
     /// When the payment must not be tried any more, in seconds since 1970; saturates.
@@ -239,10 +232,7 @@ impl InvoiceFields {
     }
 
     pub(crate) fn put(&self, out: &mut StreamBuilder) -> Result<(), BuildError> {
-        let paths: Vec<_> = self.paths.iter().map(|path| &path.path).collect();
-        let payinfos: Vec<_> = self.paths.iter().map(|path| &path.payinfo).collect();
-        out.put(Field::InvoicePaths, &RefList(paths));
-        out.put(Field::InvoiceBlindedpay, &RefList(payinfos));
+        put_payment_paths(out, &self.paths);
         out.put(Field::InvoiceCreatedAt, &Truncated(self.created_at));
         let expiry = self.relative_expiry.map(Truncated);
         out.put_some(Field::InvoiceRelativeExpiry, expiry.as_ref());
@@ -270,6 +260,18 @@ pub enum Mpp {
 impl Mpp {
     /// The even bit; the odd one is for [`Mpp::Optional`].
     pub(crate) const BIT: u32 = 16;
+
+    /// What `invoice_features` say.
+    pub(crate) fn of(features: Option<&Features>) -> Self {
+        let has = |bit| features.is_some_and(|features| features.has_bit(bit));
+        if has(Self::BIT) {
+            Self::Compulsory
+        } else if has(Self::BIT + 1) {
+            Self::Optional
+        } else {
+            Self::Forbidden
+        }
+    }
 
     /// The `invoice_features` that say it.
     pub fn to_features(self) -> Option<Features> {
@@ -333,7 +335,7 @@ impl Decode for CurrencyCode {
 }
 
 /// Entries to the end of the field.
-struct List<'a, T>(&'a Vec<T>);
+pub(crate) struct List<'a, T>(pub(crate) &'a Vec<T>);
 
 impl<T: Encode> Encode for List<'_, T> {
     fn encode(&self, out: &mut Vec<u8>) {
@@ -350,6 +352,17 @@ impl<T: Encode> Encode for RefList<'_, T> {
     }
 }
 
+/// `invoice_paths` and `invoice_blindedpay`.
+pub(crate) fn put_payment_paths(out: &mut StreamBuilder, paths: &[PaymentPath]) {
+    let payinfos = paths.iter().map(|path| &path.payinfo).collect();
+    let paths = paths.iter().map(|path| &path.path).collect();
+    out.put(Field::InvoicePaths, &RefList::<BlindedPath>(paths));
+    out.put(
+        Field::InvoiceBlindedpay,
+        &RefList::<BlindedPayinfo>(payinfos),
+    );
+}
+
 const fn tu64(amount: Msat) -> Truncated<u64> {
     Truncated(amount.to_msat())
 }
@@ -358,6 +371,6 @@ fn utf8(text: &Option<String>) -> Option<Utf8> {
     text.clone().map(Utf8)
 }
 
-fn bits(features: &Option<Features>) -> Option<Vec<u8>> {
+pub(crate) fn bits(features: &Option<Features>) -> Option<Vec<u8>> {
     features.as_ref().map(Features::to_be_bytes)
 }

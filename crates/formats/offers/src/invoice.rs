@@ -15,19 +15,13 @@ use crate::{
     RequestFields,
     invoice_request::{sign, with_signature},
     merkle::{merkle_root, signature_hash, verify},
-    read::Parts,
+    read::{Message, Parts, check_node_id, check_request},
     stream::{Range, StreamBuilder, records_in},
     text,
 };
 
 const PREFIX: &str = "lni";
-const NAME: &str = "invoice";
-const RANGES: &[Range] = &[
-    Range::Offer,
-    Range::Request,
-    Range::Signature,
-    Range::Invoice,
-];
+pub(crate) const NAME: &str = "invoice";
 /// What an invoice repeats: 0 to 159 and 1000000000 to 2999999999.
 const MIRRORED: &[Range] = &[Range::Offer, Range::Request];
 
@@ -61,9 +55,12 @@ impl Invoice {
         secp: &Secp256k1<C>,
         bytes: &[u8],
     ) -> Result<Self, ParseError> {
-        let mut parts = Parts::read(bytes, RANGES)?;
+        let mut parts = Parts::read(bytes, Message::Invoice)?;
         let invoice = parts.invoice()?;
         let request = parts.request()?;
+        // It has to match a request, so it repeats a valid one.
+        check_request(&parts.offer, &request)?;
+        check_node_id(&parts.offer, invoice.node_id)?;
         let signature = parts
             .signature
             .ok_or(ParseError::Missing(Field::Signature))?;
@@ -223,7 +220,7 @@ impl UnsignedInvoice {
         out.copy(request.as_bytes(), MIRRORED);
         invoice.put(&mut out)?;
         let bytes = out.finish();
-        let invoice = Parts::read(&bytes, RANGES)?.invoice()?;
+        let invoice = Parts::read(&bytes, Message::Invoice)?.invoice()?;
         Ok(Self { bytes, invoice })
     }
 
@@ -243,7 +240,7 @@ impl UnsignedInvoice {
         secp: &Secp256k1<C>,
         signature: &schnorr::Signature,
     ) -> Result<Invoice, BuildError> {
-        let bytes = with_signature(&self.bytes, signature);
+        let bytes = with_signature(&self.bytes, Field::Signature, signature);
         Ok(Invoice::from_bytes(secp, &bytes)?)
     }
 
@@ -270,19 +267,7 @@ fn check_answer(request: &InvoiceRequest, invoice: &InvoiceFields) -> Result<(),
     if amount == Msat::new(0) {
         return Err(ParseError::Zero(Field::InvoiceAmount).into());
     }
-    let offer = request.offer();
-    let is_named = match (offer.issuer_id, &offer.paths) {
-        (Some(issuer_id), _) => invoice.node_id == issuer_id,
-        (None, Some(paths)) => paths
-            .iter()
-            .any(|path| path.recipient() == Some(invoice.node_id)),
-        (None, None) => true,
-    };
-    if is_named {
-        Ok(())
-    } else {
-        Err(BuildError::NodeId)
-    }
+    Ok(check_node_id(request.offer(), invoice.node_id)?)
 }
 
 fn hash_to_sign(bytes: &[u8]) -> [u8; 32] {

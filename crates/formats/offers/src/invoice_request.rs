@@ -13,14 +13,13 @@ use crate::{
     BuildError, CheckError, Field, InvoiceFields, Offer, OfferFields, ParseError, RequestFields,
     UnsignedInvoice,
     merkle::{merkle_root, signature_hash, verify},
-    read::{Parts, check_amount, check_request},
+    read::{Message as Kind, Parts, check_amount, check_request, none_of},
     stream::{Range, StreamBuilder, records_in},
     text,
 };
 
 const PREFIX: &str = "lnr";
 const NAME: &str = "invoice_request";
-const RANGES: &[Range] = &[Range::Offer, Range::Request, Range::Signature];
 const METADATA_LEN_MIN: usize = 16;
 
 /// A valid invoice request, signed by its payer if it answers an offer. Its bytes never change, since the
@@ -68,7 +67,7 @@ impl InvoiceRequest {
     /// of `request`, `amount` is needed, and `paths` unless the payer can be reached by `payer_id`.
     pub fn refund(offer: &OfferFields, request: &RequestFields) -> Result<Self, BuildError> {
         // BOLT 12, Requirements for Invoice Requests, the writer not responding to an offer.
-        let unexpected = [
+        none_of([
             (offer.metadata.is_some(), Field::OfferMetadata),
             (offer.chains.is_some(), Field::OfferChains),
             (offer.amount.is_some(), Field::OfferAmount),
@@ -77,10 +76,7 @@ impl InvoiceRequest {
             (offer.quantity_max.is_some(), Field::OfferQuantityMax),
             (offer.paths.is_some(), Field::OfferPaths),
             (offer.issuer_id.is_some(), Field::OfferIssuerId),
-        ];
-        if let Some((_, field)) = unexpected.into_iter().find(|(there, _)| *there) {
-            return Err(ParseError::Unexpected(field).into());
-        }
+        ])?;
         if offer.description.is_none() {
             return Err(ParseError::Missing(Field::OfferDescription).into());
         }
@@ -90,7 +86,7 @@ impl InvoiceRequest {
     }
 
     fn read(bytes: &[u8]) -> Result<Self, ParseError> {
-        let mut parts = Parts::read(bytes, RANGES)?;
+        let mut parts = Parts::read(bytes, Kind::InvoiceRequest)?;
         let request = parts.request()?;
         check_request(&parts.offer, &request)?;
         Ok(Self {
@@ -189,8 +185,8 @@ impl InvoiceRequest {
         UnsignedInvoice::new(self, invoice)
     }
 
-    /// What the payer agreed to pay, as far as the request says it.
-    pub(crate) fn agreed_amount(&self) -> Result<Option<Msat>, ParseError> {
+    /// What the payer agreed to pay, as far as the request says it: `None` if the price is in a currency.
+    pub fn agreed_amount(&self) -> Result<Option<Msat>, ParseError> {
         match self.request.amount {
             Some(amount) => Ok(Some(amount)),
             None => self.offer.expected_amount(self.request.quantity, None),
@@ -250,7 +246,7 @@ impl UnsignedInvoiceRequest {
         secp: &Secp256k1<C>,
         signature: &schnorr::Signature,
     ) -> Result<InvoiceRequest, BuildError> {
-        let bytes = with_signature(&self.0.bytes, signature);
+        let bytes = with_signature(&self.0.bytes, Field::Signature, signature);
         Ok(InvoiceRequest::from_bytes(secp, &bytes)?)
     }
 
@@ -265,10 +261,14 @@ impl UnsignedInvoiceRequest {
     }
 }
 
-pub(crate) fn with_signature(stream: &[u8], signature: &schnorr::Signature) -> Vec<u8> {
+pub(crate) fn with_signature(
+    stream: &[u8],
+    field: Field,
+    signature: &schnorr::Signature,
+) -> Vec<u8> {
     let mut out = StreamBuilder::default();
-    out.copy(stream, &[Range::Offer, Range::Request, Range::Invoice]);
-    out.put(Field::Signature, signature);
+    out.copy_if(stream, |_| true);
+    out.put(field, signature);
     out.finish()
 }
 

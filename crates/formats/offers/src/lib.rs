@@ -1,4 +1,5 @@
-//! BOLT 12: offers, invoice requests, invoices and their errors.
+//! BOLT 12: offers, invoice requests, invoices, their errors and payer proofs; static invoices; names that
+//! people can say and `bitcoin:` URIs (BIP 353, BIP 321).
 //!
 //! A parsed message is valid: its fields are as the specification wants them and its signature is good.
 //! What depends on time, chain or another message has a method of its own (`check`, `check_response`).
@@ -62,6 +63,14 @@
 //! invoice.check(ChainHash::BITCOIN, now)?;
 //! invoice.check_response(&request, &Agreement::default())?;
 //! assert_eq!(invoice.invoice().amount, Msat::new(20_000));
+//!
+//! // The payment gave the preimage: with it the payer proves to have paid, and shows what for.
+//! let shown = Disclosure { types: [10].into(), note: Some("to the tax office".into()) };
+//! let proof = invoice.prove(PaymentPreimage::new([1; 32]), &shown)?.sign_with_key(&secp, &payer_key)?;
+//! let proof: PayerProof = proof.to_string().parse()?;
+//! assert_eq!((proof.payer_id(), proof.node_id()), (payer_id, merchant));
+//! assert_eq!(proof.offer().description.as_deref(), Some("coffee"));
+//! assert_eq!(proof.amount(), None);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 #![no_std]
@@ -76,10 +85,13 @@ mod invoice_request;
 mod merkle;
 mod name;
 mod offer;
+mod payer_proof;
 
 mod read;
+mod static_invoice;
 mod stream;
 mod text;
+mod uri;
 
 pub use error::{BuildError, CheckError, Field, ParseError, TextError};
 pub use fallback::FallbackAddress;
@@ -90,7 +102,10 @@ pub use invoice_request::{InvoiceRequest, UnsignedInvoiceRequest};
 pub use merkle::{merkle_root, signature_hash};
 pub use name::Bip353Name;
 pub use offer::Offer;
+pub use payer_proof::{Disclosure, PayerProof, UnsignedPayerProof};
+pub use static_invoice::{StaticInvoice, StaticInvoiceFields, UnsignedStaticInvoice};
 pub use stream::UnknownField;
+pub use uri::{PaymentInstruction, PaymentUri, ProofOfPayment, TxtError, UriError};
 
 /// The example of the README, run as a test.
 #[cfg(doctest)]

@@ -1,4 +1,5 @@
-//! What a signature signs: BOLT 12, "Signature Calculation".
+//! What a signature signs: BOLT 12, "Signature Calculation"; and the tree with a part of its leaves hidden,
+//! of payer proofs.
 
 use alloc::vec::Vec;
 
@@ -9,28 +10,20 @@ use bitcoin::{
 
 use crate::stream::{Range, Record, records};
 
+pub(crate) type Hash32 = [u8; 32];
+
 /// The Merkle root over the records of a TLV stream, signatures left out. `None` for a stream without
 /// records.
 ///
 /// Each record is a leaf beside a nonce, so that somebody who is shown a part of the message can't guess
 /// the rest.
 pub fn merkle_root(tlv_stream: &[u8]) -> Option<[u8; 32]> {
-    let tree = Tree::new(tlv_stream);
-    let mut level: Vec<[u8; 32]> = records(tlv_stream)
-        .filter(|record| Range::of(record.kind) != Range::Signature)
-        .map(|record| tree.leaf_with_nonce(&record))
+    let tree = Tree::new();
+    let leaves: Vec<Subtree> = tree
+        .leaves(tlv_stream)
+        .map(|leaf| Subtree::Shown(leaf.hash))
         .collect();
-    while level.len() > 1 {
-        // An odd one out goes up as it is: the deepest part is that of the lowest types.
-        level = level
-            .chunks(2)
-            .map(|pair| match pair {
-                [a, b] => tree.branch(a, b),
-                _ => pair[0],
-            })
-            .collect();
-    }
-    level.pop()
+    tree.root(&leaves, &mut |_| None)
 }
 
 /// What the key signs with BIP 340: the Merkle root, tagged with the message and the field.
@@ -53,35 +46,105 @@ pub(crate) fn verify<C: Verification>(
         .is_ok()
 }
 
-/// The three tagged hashes, each after its tag.
-struct Tree {
+/// A record in the tree.
+pub(crate) struct Leaf {
+    pub(crate) kind: u64,
+    /// What hides the record from guesses.
+    pub(crate) nonce: Hash32,
+    /// The record and its nonce.
+    pub(crate) hash: Hash32,
+}
+
+/// A leaf or a branch of a tree that is shown in part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subtree {
+    /// Something of it is shown.
+    Shown(Hash32),
+    /// Nothing of it is; its hash, for those who have it.
+    Hidden(Option<Hash32>),
+}
+
+/// The tagged hashes of leaves and branches, each after its tag.
+pub(crate) struct Tree {
     leaf: sha256::HashEngine,
-    nonce: sha256::HashEngine,
     branch: sha256::HashEngine,
 }
 
 impl Tree {
-    fn new(tlv_stream: &[u8]) -> Self {
-        let mut nonce_tag = b"LnNonce".to_vec();
-        if let Some(first) = records(tlv_stream).next() {
-            nonce_tag.extend_from_slice(first.bytes);
-        }
+    pub(crate) fn new() -> Self {
         Self {
             leaf: tagged(b"LnLeaf"),
-            nonce: tagged(&nonce_tag),
             branch: tagged(b"LnBranch"),
         }
     }
 
-    fn leaf_with_nonce(&self, record: &Record<'_>) -> [u8; 32] {
-        let mut leaf = self.leaf.clone();
-        leaf.input(record.bytes);
-        let mut nonce = self.nonce.clone();
-        nonce.input(record.kind_bytes());
-        self.branch(&finish(leaf), &finish(nonce))
+    /// The leaves of a stream, signatures left out.
+    pub(crate) fn leaves<'a>(&'a self, tlv_stream: &'a [u8]) -> impl Iterator<Item = Leaf> + 'a {
+        let mut nonce_tag = b"LnNonce".to_vec();
+        if let Some(first) = records(tlv_stream).next() {
+            nonce_tag.extend_from_slice(first.bytes);
+        }
+        let nonces = tagged(&nonce_tag);
+        records(tlv_stream)
+            .filter(|record| Range::of(record.kind) != Range::Signature)
+            .map(move |record| {
+                let mut nonce = nonces.clone();
+                nonce.input(record.kind_bytes());
+                let nonce = finish(nonce);
+                Leaf {
+                    kind: record.kind,
+                    nonce,
+                    hash: self.leaf(&record, &nonce),
+                }
+            })
     }
 
-    fn branch(&self, a: &[u8; 32], b: &[u8; 32]) -> [u8; 32] {
+    /// The hash of a record and its nonce.
+    pub(crate) fn leaf(&self, record: &Record<'_>, nonce: &Hash32) -> Hash32 {
+        let mut leaf = self.leaf.clone();
+        leaf.input(record.bytes);
+        self.branch(&finish(leaf), nonce)
+    }
+
+    /// The root of a tree of which something is shown.
+    ///
+    /// Where a hidden subtree meets a shown one, `hidden` is given the hidden one's hash, if that is known,
+    /// and gives the one to use: depth first, the lower types first, a branch after what is below it. `None`
+    /// if it gives none, or if nothing is shown.
+    pub(crate) fn root(
+        &self,
+        leaves: &[Subtree],
+        hidden: &mut dyn FnMut(Option<Hash32>) -> Option<Hash32>,
+    ) -> Option<Hash32> {
+        match self.subtree(leaves, hidden)? {
+            Subtree::Shown(hash) => Some(hash),
+            Subtree::Hidden(_) => None,
+        }
+    }
+
+    fn subtree(
+        &self,
+        leaves: &[Subtree],
+        hidden: &mut dyn FnMut(Option<Hash32>) -> Option<Hash32>,
+    ) -> Option<Subtree> {
+        if let [] | [_] = leaves {
+            return leaves.first().copied();
+        }
+        // The left side is as full as can be: the deepest part is that of the lowest types.
+        let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
+        let left = self.subtree(left, hidden)?;
+        let (a, b) = match (left, self.subtree(right, hidden)?) {
+            (Subtree::Hidden(a), Subtree::Hidden(b)) => {
+                return Some(Subtree::Hidden(a.zip(b).map(|(a, b)| self.branch(&a, &b))));
+            }
+            (Subtree::Shown(a), Subtree::Shown(b)) => (a, b),
+            (Subtree::Shown(a), Subtree::Hidden(b)) => (a, hidden(b)?),
+            (Subtree::Hidden(a), Subtree::Shown(b)) => (hidden(a)?, b),
+        };
+        Some(Subtree::Shown(self.branch(&a, &b)))
+    }
+
+    fn branch(&self, a: &Hash32, b: &Hash32) -> Hash32 {
         let mut engine = self.branch.clone();
         engine.input(a.min(b));
         engine.input(a.max(b));
@@ -98,6 +161,6 @@ fn tagged(tag: &[u8]) -> sha256::HashEngine {
     engine
 }
 
-fn finish(engine: sha256::HashEngine) -> [u8; 32] {
+fn finish(engine: sha256::HashEngine) -> Hash32 {
     sha256::Hash::from_engine(engine).to_byte_array()
 }

@@ -9,6 +9,9 @@ use core::{fmt, str::FromStr};
 
 use fulmen_types::codec::{Decode, DecodeError, Encode, Reader};
 
+/// The longest name of the DNS, with the dot at its end.
+const DNS_NAME_MAX: usize = 254;
+
 const INVALID: DecodeError =
     DecodeError::InvalidValue("a BIP 353 name has only 0-9, a-z, A-Z, -, _ and .");
 
@@ -28,22 +31,35 @@ pub struct Bip353Name {
 }
 
 impl Bip353Name {
-    /// From the part before the `@` and that after it, each 1 to 255 of the letters that BOLT 12 allows.
+    /// From the part before the `@` and that after it, of the letters that BOLT 12 allows, as long as the DNS
+    /// can have such a name: labels of 1 to 63 letters, and 253 in all.
+    ///
+    /// Names beyond ASCII are given in punycode. A name that is read from a message is held to BOLT 12's letters
+    /// alone.
     pub fn new(name: &str, domain: &str) -> Result<Self, DecodeError> {
         if name.is_empty() || domain.is_empty() {
             return Err(DecodeError::InvalidValue(
                 "half of the BIP 353 name is empty",
             ));
         }
-        if name.len() > usize::from(u8::MAX) || domain.len() > usize::from(u8::MAX) {
-            return Err(DecodeError::InvalidValue("the BIP 353 name is too long"));
-        }
         check_letters(name.as_bytes())?;
         check_letters(domain.as_bytes())?;
-        Ok(Self {
+        let full = Self {
             name: name.to_string(),
             domain: domain.to_string(),
-        })
+        };
+        let dns_name = full.dns_name();
+        // The last dot ends the name and is no part of it.
+        let labels = dns_name.trim_end_matches('.');
+        if dns_name.len() > DNS_NAME_MAX
+            || !labels.split('.').all(is_label)
+            || domain.ends_with('.')
+        {
+            return Err(DecodeError::InvalidValue(
+                "the DNS can't have this BIP 353 name: a part is empty or too long",
+            ));
+        }
+        Ok(full)
     }
 
     /// The part before the `@`.
@@ -56,10 +72,16 @@ impl Bip353Name {
         &self.domain
     }
 
-    /// Where the DNS has its payment instructions (BIP 353).
+    /// Where the DNS has its payment instructions: the TXT records to give to
+    /// [`PaymentUri::from_txt_records`](crate::PaymentUri::from_txt_records) (BIP 353).
     pub fn dns_name(&self) -> String {
         format!("{}.user._bitcoin-payment.{}.", self.name, self.domain)
     }
+}
+
+/// RFC 1035, 2.3.4.
+fn is_label(label: &str) -> bool {
+    (1..=63).contains(&label.len())
 }
 
 /// BOLT 12, Invoice Requests, the reader: `0`-`9`, `a`-`z`, `A`-`Z`, `-`, `_` and `.`.

@@ -8,8 +8,8 @@ use fulmen_types::Timestamp;
 
 use crate::{
     BuildError, CheckError, OfferFields, ParseError, RequestFields, UnsignedInvoiceRequest,
-    read::{Parts, check_offer},
-    stream::{Range, StreamBuilder},
+    read::{Message, Parts, check_offer},
+    stream::StreamBuilder,
     text,
 };
 
@@ -32,7 +32,7 @@ impl Offer {
 
     /// Reads an offer from its TLV stream.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ParseError> {
-        let fields = Parts::read(bytes, &[Range::Offer])?.offer;
+        let fields = Parts::read(bytes, Message::Offer)?.offer;
         check_offer(&fields)?;
         Ok(Self {
             bytes: bytes.to_vec(),

@@ -5,14 +5,52 @@ use alloc::{string::String, vec::Vec};
 use bitcoin::secp256k1::{PublicKey, schnorr};
 use fulmen_onion::{BlindedPayinfo, PaymentPath, blinding::BlindedPath};
 use fulmen_types::{
-    Features, Msat, PaymentHash,
-    codec::{Decode, DecodeError, Reader, TlvReader, TlvRecord, Truncated, Utf8},
+    Features, Msat, PaymentHash, PaymentPreimage,
+    codec::{BigSize, Decode, DecodeError, Reader, TlvReader, TlvRecord, Truncated, Utf8},
 };
 
 use crate::{
     FallbackAddress, Field, InvoiceFields, Mpp, OfferFields, ParseError, RequestFields,
-    UnknownField, stream::Range,
+    StaticInvoiceFields, UnknownField, stream::Range,
 };
+
+/// Which message a stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Message {
+    Offer,
+    InvoiceRequest,
+    Invoice,
+    StaticInvoice,
+    PayerProof,
+}
+
+impl Message {
+    /// Whether types of `range` may be in it.
+    const fn allows(self, range: Range) -> bool {
+        match self {
+            Self::Offer => matches!(range, Range::Offer),
+            Self::InvoiceRequest => {
+                matches!(range, Range::Offer | Range::Request | Range::Signature)
+            }
+            Self::Invoice | Self::PayerProof => true,
+            Self::StaticInvoice => !matches!(range, Range::Request),
+        }
+    }
+
+    /// Whether a field means in it what its name says.
+    const fn knows(self, field: Field) -> bool {
+        match field {
+            Field::StaticInvoiceMessagePaths => matches!(self, Self::StaticInvoice),
+            Field::ProofSignature
+            | Field::ProofPreimage
+            | Field::ProofOmittedTlvs
+            | Field::ProofMissingHashes
+            | Field::ProofLeafHashes
+            | Field::ProofNote => matches!(self, Self::PayerProof),
+            _ => true,
+        }
+    }
+}
 
 /// All that a stream may hold, nothing of it required yet.
 #[derive(Debug, Default)]
@@ -37,21 +75,45 @@ pub(crate) struct Parts {
     fallbacks: Option<Vec<FallbackAddress>>,
     invoice_features: Option<Features>,
     node_id: Option<PublicKey>,
+    message_paths: Option<Vec<BlindedPath>>,
     invoice_unknown: Vec<UnknownField>,
     pub(crate) signature: Option<schnorr::Signature>,
+    proof_signature: Option<schnorr::Signature>,
+    preimage: Option<PaymentPreimage>,
+    omitted: Vec<u64>,
+    missing_hashes: Option<Vec<[u8; 32]>>,
+    leaf_hashes: Option<Vec<[u8; 32]>>,
+    note: Option<String>,
+}
+
+/// What a payer proof says itself, and what it must show.
+#[derive(Debug)]
+pub(crate) struct ProofParts {
+    pub(crate) payer_id: PublicKey,
+    pub(crate) payment_hash: PaymentHash,
+    pub(crate) amount: Option<Msat>,
+    pub(crate) created_at: Option<u64>,
+    pub(crate) node_id: PublicKey,
+    pub(crate) signature: schnorr::Signature,
+    pub(crate) proof_signature: schnorr::Signature,
+    pub(crate) preimage: PaymentPreimage,
+    pub(crate) omitted: Vec<u64>,
+    pub(crate) missing_hashes: Vec<[u8; 32]>,
+    pub(crate) leaf_hashes: Vec<[u8; 32]>,
+    pub(crate) note: Option<String>,
 }
 
 impl Parts {
-    /// Reads a stream whose types may be in `ranges`.
-    pub(crate) fn read(stream: &[u8], ranges: &[Range]) -> Result<Self, ParseError> {
+    /// Reads the fields of a message.
+    pub(crate) fn read(stream: &[u8], message: Message) -> Result<Self, ParseError> {
         let mut parts = Self::default();
         for record in TlvReader::new(stream) {
             let record = record.map_err(ParseError::Stream)?;
             let range = Range::of(record.kind);
-            if !ranges.contains(&range) {
+            if !message.allows(range) {
                 return Err(ParseError::TypeOutOfRange(record.kind));
             }
-            match Field::from_number(record.kind) {
+            match Field::from_number(record.kind).filter(|field| message.knows(*field)) {
                 Some(field) => parts
                     .set(field, &record)
                     .map_err(|e| ParseError::Field(field, e))?,
@@ -95,7 +157,16 @@ impl Parts {
             Field::InvoiceFallbacks => self.fallbacks = Some(list(record)?),
             Field::InvoiceFeatures => self.invoice_features = Some(features(record)),
             Field::InvoiceNodeId => self.node_id = Some(record.parse()?),
+            Field::StaticInvoiceMessagePaths => self.message_paths = Some(list(record)?),
             Field::Signature => self.signature = Some(record.parse()?),
+            Field::ProofSignature => self.proof_signature = Some(record.parse()?),
+            Field::ProofPreimage => self.preimage = Some(record.parse()?),
+            Field::ProofOmittedTlvs => {
+                self.omitted = list::<BigSize>(record)?.iter().map(|n| n.0).collect();
+            }
+            Field::ProofMissingHashes => self.missing_hashes = Some(list(record)?),
+            Field::ProofLeafHashes => self.leaf_hashes = Some(list(record)?),
+            Field::ProofNote => self.note = Some(utf8(record)?),
         }
         Ok(())
     }
@@ -112,8 +183,8 @@ impl Parts {
             Range::Offer => self.offer.unknown.push(field),
             Range::Request => self.request_unknown.push(field),
             Range::Invoice => self.invoice_unknown.push(field),
-            // A signature of another purpose: part of the bytes, and of nothing else.
-            Range::Signature => {}
+            // Of another purpose: part of the bytes, and of nothing else.
+            Range::Signature | Range::Proof => {}
         }
         Ok(())
     }
@@ -140,8 +211,76 @@ impl Parts {
         let created_at = need(self.created_at.take(), Field::InvoiceCreatedAt)?;
         let payment_hash = need(self.payment_hash.take(), Field::InvoicePaymentHash)?;
         let node_id = need(self.node_id.take(), Field::InvoiceNodeId)?;
+        let features = self.checked_invoice_features()?;
+        Ok(InvoiceFields {
+            paths: self.payment_paths()?,
+            created_at,
+            relative_expiry: self.relative_expiry.take(),
+            payment_hash,
+            amount,
+            fallbacks: self.fallbacks.take(),
+            features,
+            node_id,
+            unknown: core::mem::take(&mut self.invoice_unknown),
+        })
+    }
+
+    /// The same of a static invoice, by its draft.
+    pub(crate) fn static_invoice(&mut self) -> Result<StaticInvoiceFields, ParseError> {
+        none_of([
+            (self.payment_hash.is_some(), Field::InvoicePaymentHash),
+            (self.invoice_amount.is_some(), Field::InvoiceAmount),
+        ])?;
+        let created_at = need(self.created_at.take(), Field::InvoiceCreatedAt)?;
+        let node_id = need(self.node_id.take(), Field::InvoiceNodeId)?;
+        let features = self.checked_invoice_features()?;
+        let message_paths = need(self.message_paths.take(), Field::StaticInvoiceMessagePaths)?;
+        if message_paths.is_empty() {
+            return Err(ParseError::Empty(Field::StaticInvoiceMessagePaths));
+        }
+        Ok(StaticInvoiceFields {
+            paths: self.payment_paths()?,
+            created_at,
+            relative_expiry: self.relative_expiry.take(),
+            fallbacks: self.fallbacks.take(),
+            features,
+            node_id,
+            message_paths,
+            unknown: core::mem::take(&mut self.invoice_unknown),
+        })
+    }
+
+    /// BOLT 12, Payer Proofs, the reader: what must be there.
+    pub(crate) fn proof(&mut self) -> Result<ProofParts, ParseError> {
+        let missing_hashes = need(self.missing_hashes.take(), Field::ProofMissingHashes)?;
+        let leaf_hashes = need(self.leaf_hashes.take(), Field::ProofLeafHashes)?;
+        Ok(ProofParts {
+            payer_id: need(self.payer_id.take(), Field::InvreqPayerId)?,
+            payment_hash: need(self.payment_hash.take(), Field::InvoicePaymentHash)?,
+            amount: self.invoice_amount.take(),
+            created_at: self.created_at.take(),
+            node_id: need(self.node_id.take(), Field::InvoiceNodeId)?,
+            signature: need(self.signature.take(), Field::Signature)?,
+            proof_signature: need(self.proof_signature.take(), Field::ProofSignature)?,
+            preimage: need(self.preimage.take(), Field::ProofPreimage)?,
+            omitted: core::mem::take(&mut self.omitted),
+            missing_hashes,
+            leaf_hashes,
+            note: self.note.take(),
+        })
+    }
+
+    pub(crate) const fn has_metadata(&self) -> bool {
+        self.metadata.is_some()
+    }
+
+    fn checked_invoice_features(&mut self) -> Result<Option<Features>, ParseError> {
         let features = self.invoice_features.take();
         check_features(features.as_ref(), Field::InvoiceFeatures, &[Mpp::BIT])?;
+        Ok(features)
+    }
+
+    fn payment_paths(&mut self) -> Result<Vec<PaymentPath>, ParseError> {
         let paths = need(self.invoice_paths.take(), Field::InvoicePaths)?;
         if paths.is_empty() {
             return Err(ParseError::Empty(Field::InvoicePaths));
@@ -158,20 +297,34 @@ impl Parts {
             .zip(payinfos)
             .map(|(path, payinfo)| PaymentPath { path, payinfo })
             .collect();
-        if !paths.iter().any(PaymentPath::is_usable) {
-            return Err(ParseError::NoUsablePath);
+        if paths.iter().any(PaymentPath::is_usable) {
+            Ok(paths)
+        } else {
+            Err(ParseError::NoUsablePath)
         }
-        Ok(InvoiceFields {
-            paths,
-            created_at,
-            relative_expiry: self.relative_expiry.take(),
-            payment_hash,
-            amount,
-            fallbacks: self.fallbacks.take(),
-            features,
-            node_id,
-            unknown: core::mem::take(&mut self.invoice_unknown),
-        })
+    }
+}
+
+/// BOLT 12, Invoices: whose key an invoice for an offer is signed with. Which of the paths it was asked over is
+/// the payer's knowledge.
+pub(crate) fn check_node_id(offer: &OfferFields, node_id: PublicKey) -> Result<(), ParseError> {
+    let is_named = match (offer.issuer_id, &offer.paths) {
+        (Some(issuer_id), _) => node_id == issuer_id,
+        (None, Some(paths)) => paths.iter().any(|path| path.recipient() == Some(node_id)),
+        (None, None) => true,
+    };
+    if is_named {
+        Ok(())
+    } else {
+        Err(ParseError::NodeIdNotOffered)
+    }
+}
+
+/// An error for the first field that is there and must not be.
+pub(crate) fn none_of<const N: usize>(fields: [(bool, Field); N]) -> Result<(), ParseError> {
+    match fields.into_iter().find(|(is_there, _)| *is_there) {
+        Some((_, field)) => Err(ParseError::Unexpected(field)),
+        None => Ok(()),
     }
 }
 
@@ -221,14 +374,11 @@ pub(crate) fn check_request(
         }
         check_amount(offer, request, None)
     } else {
-        let unexpected = [
+        none_of([
             (offer.chains.is_some(), Field::OfferChains),
             (offer.features.is_some(), Field::OfferFeatures),
             (offer.quantity_max.is_some(), Field::OfferQuantityMax),
-        ];
-        if let Some((_, field)) = unexpected.into_iter().find(|(there, _)| *there) {
-            return Err(ParseError::Unexpected(field));
-        }
+        ])?;
         need(request.amount, Field::InvreqAmount).map(|_| ())
     }
 }

@@ -16,6 +16,8 @@ pub(crate) enum Range {
     Request,
     /// 240 to 1000: signatures.
     Signature,
+    /// 1001 to 999999999: a payer proof's own.
+    Proof,
     /// All others: an invoice's own.
     Invoice,
 }
@@ -26,6 +28,7 @@ impl Range {
             1..=79 | 1_000_000_000..=1_999_999_999 => Self::Offer,
             0 | 80..=159 | 2_000_000_000..=2_999_999_999 => Self::Request,
             240..=1000 => Self::Signature,
+            1_001..=999_999_999 => Self::Proof,
             _ => Self::Invoice,
         }
     }
@@ -114,7 +117,12 @@ impl StreamBuilder {
 
     /// Copies the records of another message, unknown ones too.
     pub(crate) fn copy(&mut self, stream: &[u8], ranges: &[Range]) {
-        for record in records_in(stream, ranges) {
+        self.copy_if(stream, |kind| ranges.contains(&Range::of(kind)));
+    }
+
+    /// Copies the records of the types that `wanted` says.
+    pub(crate) fn copy_if(&mut self, stream: &[u8], wanted: impl Fn(u64) -> bool) {
+        for record in records(stream).filter(|record| wanted(record.kind)) {
             self.0.insert(record.kind, record.value.to_vec());
         }
     }

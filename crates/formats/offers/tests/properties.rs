@@ -3,11 +3,12 @@
 
 mod common;
 
-use bitcoin::{constants::ChainHash, secp256k1::Secp256k1};
+use bitcoin::{Amount, constants::ChainHash, secp256k1::Secp256k1};
 use common::*;
 use fulmen_offers::*;
+use fulmen_onion::{BlindedPayinfo, PaymentPath};
 use fulmen_types::{
-    Features, Msat, Timestamp,
+    CltvExpiryDelta, Features, Msat, PaymentPreimage, Timestamp,
     codec::{Decode, Encode},
 };
 use proptest::{
@@ -98,6 +99,93 @@ prop_compose! {
     }
 }
 
+fn payinfo() -> impl Strategy<Value = BlindedPayinfo> {
+    (any::<(u32, u32, u16, u64, u64)>(), features()).prop_map(
+        |((base, proportional, delta, min, max), features)| BlindedPayinfo {
+            fee_base_msat: base,
+            fee_proportional_millionths: proportional,
+            cltv_expiry_delta: CltvExpiryDelta::new(delta),
+            htlc_minimum_msat: Msat::new(min),
+            htlc_maximum_msat: Msat::new(max),
+            features: features.unwrap_or_default(),
+        },
+    )
+}
+
+fn fallback() -> impl Strategy<Value = FallbackAddress> {
+    (any::<u8>(), vec(any::<u8>(), 0..45))
+        .prop_map(|(version, address)| FallbackAddress { version, address })
+}
+
+prop_compose! {
+    /// Everything that an invoice can say, for an amount.
+    fn any_answer()(
+        payinfos in vec(payinfo(), 1..4),
+        created_at: u64,
+        relative_expiry in option::of(any::<u32>()),
+        fallbacks in option::of(vec(fallback(), 0..3)),
+        mpp in 0u8..3,
+        low in unknown(odd(178, 234)),
+        high in unknown(odd(3_000_000_000, u64::MAX - 1)),
+    ) -> InvoiceFields {
+        let path = payment_path();
+        let mpp = [Mpp::Forbidden, Mpp::Optional, Mpp::Compulsory][usize::from(mpp)];
+        InvoiceFields {
+            paths: payinfos
+                .into_iter()
+                .map(|payinfo| PaymentPath { path: path.path.clone(), payinfo })
+                .collect(),
+            created_at,
+            relative_expiry,
+            fallbacks,
+            features: mpp.to_features(),
+            unknown: low.into_iter().chain(high).collect(),
+            ..invoice_fields(0)
+        }
+    }
+}
+
+fn any_uri() -> impl Strategy<Value = PaymentUri> {
+    const ADDRESSES: &[&str] = &[
+        "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa",
+        "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4",
+        "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx",
+    ];
+    let address = prop::sample::select(ADDRESSES).prop_map(|text| text.parse().unwrap());
+    let segwit = prop::sample::select(&ADDRESSES[1..]).prop_map(|text| text.parse().unwrap());
+    let instruction = prop_oneof![
+        any::<String>().prop_map(PaymentInstruction::Invoice),
+        any::<String>().prop_map(PaymentInstruction::Offer),
+        any::<String>().prop_map(PaymentInstruction::SilentPayment),
+        any::<String>().prop_map(PaymentInstruction::PrivatePayment),
+        segwit.prop_map(PaymentInstruction::Address),
+    ];
+    let pop = (any::<String>(), any::<bool>()).prop_map(|(text, is_required)| ProofOfPayment {
+        prefix: format!("app:{text}"),
+        is_required,
+    });
+    (
+        option::of(address),
+        option::of(0..=Amount::MAX_MONEY.to_sat()),
+        option::of(any::<String>()),
+        option::of(any::<String>()),
+        option::of(pop),
+        vec(instruction, 1..4),
+        vec(("x[^A-Z]{0,8}", option::of(any::<String>())), 0..3),
+    )
+        .prop_map(
+            |(address, sat, label, message, pop, instructions, others)| PaymentUri {
+                address,
+                amount: sat.map(Amount::from_sat),
+                label,
+                message,
+                pop,
+                instructions,
+                others,
+            },
+        )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -121,7 +209,11 @@ proptest! {
     }
 
     #[test]
-    fn from_offer_to_payment((fields, asked) in any_offer().prop_flat_map(any_request), price in 1u64..1 << 50) {
+    fn from_offer_to_payment(
+        (fields, asked) in any_offer().prop_flat_map(any_request),
+        answer in any_answer(),
+        price in 1u64..1 << 50,
+    ) {
         let secp = Secp256k1::new();
         let offer = Offer::new(&fields).unwrap();
         let request = request(&offer, &asked);
@@ -140,13 +232,14 @@ proptest! {
             prop_assert!(fields.currency.is_some() && asked.amount.is_some());
             return Ok(());
         };
-        let answer = InvoiceFields { amount, ..invoice_fields(0) };
+        let answer = InvoiceFields { amount, ..answer };
         let invoice = request.respond(&answer).unwrap().sign_with_key(&secp, &key(ISSUER)).unwrap();
         prop_assert_eq!(invoice.invoice(), &answer);
         prop_assert_eq!(Invoice::from_bytes(&secp, invoice.as_bytes()), Ok(invoice.clone()));
         let agreement = Agreement { sent_to: None, amount_max: Some(amount) };
         prop_assert_eq!(invoice.check_response(&request, &agreement), Ok(()));
-        prop_assert_eq!(invoice.check(chain, Timestamp::from_secs(NOW)), Ok(()));
+        let created_at = Timestamp::from_secs(answer.created_at);
+        prop_assert_eq!(invoice.check(chain, created_at), Ok(()));
 
         // Another request, another answer.
         let mut other = asked;
@@ -175,6 +268,95 @@ proptest! {
         let mut truncated = invoice.as_bytes().to_vec();
         truncated.truncate(at_invoice);
         prop_assert!(Invoice::from_bytes(&secp, &truncated).is_err());
+    }
+
+    #[test]
+    fn static_invoices_round_trip(about in any_offer(), said in any_answer()) {
+        let secp = Secp256k1::new();
+        let about = OfferFields {
+            chains: about.chains.map(|_| vec![ChainHash::REGTEST]),
+            paths: Some(vec![path(1, 2)]),
+            issuer_id: Some(public(ISSUER)),
+            ..about
+        };
+        let said = StaticInvoiceFields {
+            relative_expiry: said.relative_expiry,
+            fallbacks: said.fallbacks,
+            features: said.features,
+            unknown: said.unknown,
+            ..StaticInvoiceFields::new(said.created_at, said.node_id, said.paths, vec![path(3, 4)])
+        };
+        let offer = Offer::new(&about).unwrap();
+        let invoice = offer.static_invoice(&said).unwrap().sign_with_key(&secp, &key(ISSUER)).unwrap();
+        prop_assert_eq!((invoice.offer(), invoice.invoice()), (&about, &said));
+        prop_assert_eq!(StaticInvoice::from_bytes(&secp, invoice.as_bytes()), Ok(invoice));
+    }
+
+    #[test]
+    fn proofs_show_what_was_chosen(
+        (fields, asked) in any_offer().prop_flat_map(any_request),
+        answer in any_answer(),
+        choice in vec(any::<bool>(), 60),
+        note in option::of(any::<String>()),
+        at: prop::sample::Index,
+        bit in 0u8..8,
+    ) {
+        let secp = Secp256k1::new();
+        prop_assume!(fields.issuer_id.is_some() && fields.currency.is_none());
+        let request = request(&Offer::new(&fields).unwrap(), &asked);
+        let amount = request.amount_to_invoice(None).unwrap();
+        let answer = InvoiceFields { amount, ..answer };
+        let invoice = request.respond(&answer).unwrap().sign_with_key(&secp, &key(ISSUER)).unwrap();
+        let held = records(invoice.as_bytes());
+        let types = held
+            .keys()
+            .zip(choice)
+            .filter(|(kind, shown)| *shown && **kind < 3_999_999_999 && ![0, 240].contains(*kind))
+            .map(|(kind, _)| *kind)
+            .collect();
+        let disclosure = Disclosure { types, note };
+        let proof = invoice
+            .prove(PaymentPreimage::new([1; 32]), &disclosure)
+            .unwrap()
+            .sign_with_key(&secp, &key(PAYER))
+            .unwrap();
+        let root = merkle_root(invoice.as_bytes()).unwrap();
+        prop_assert_eq!(proof.invoice_merkle_root(), &root);
+        prop_assert_eq!(proof.note(), disclosure.note.as_deref());
+        for (kind, value) in &held {
+            let is_shown = disclosure.types.contains(kind) || [88, 168, 174, 176, 240].contains(kind);
+            prop_assert_eq!(proof.field(*kind), is_shown.then_some(value.as_slice()));
+        }
+        prop_assert_eq!(proof.to_string().parse(), Ok(proof.clone()));
+        let mut bytes = proof.as_bytes().to_vec();
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        prop_assert!(PayerProof::from_bytes(&secp, &bytes).is_err());
+        prop_assert!(PayerProof::from_bytes(&secp, &bytes[..at]).is_err());
+    }
+
+    #[test]
+    fn uris_round_trip(uri in any_uri()) {
+        let text = uri.to_string();
+        prop_assert_eq!(text.parse(), Ok(uri.clone()));
+        prop_assert_eq!(PaymentUri::from_txt_records([&uri.to_txt_record()[..]]), Ok(uri));
+    }
+
+    #[test]
+    fn names_round_trip(name in "[0-9a-zA-Z_-]{1,63}", domain in "[0-9a-zA-Z_-]{1,63}(\\.[a-z]{1,20}){0,3}") {
+        let typed: Bip353Name = format!("\u{20bf}{name}@{domain}").parse().unwrap();
+        prop_assert_eq!((typed.name(), typed.domain()), (&name[..], &domain[..]));
+        prop_assert_eq!(typed.to_string().parse(), Ok(typed.clone()));
+        prop_assert_eq!(Bip353Name::from_bytes(&typed.to_bytes()), Ok(typed));
+    }
+
+    #[test]
+    fn parts_round_trip(payinfo in payinfo(), fallback in fallback(), code in "[A-Z]{3}") {
+        prop_assert_eq!(BlindedPayinfo::from_bytes(&payinfo.to_bytes()), Ok(payinfo));
+        let _ = fallback.script_pubkey();
+        prop_assert_eq!(FallbackAddress::from_bytes(&fallback.to_bytes()), Ok(fallback));
+        let code: CurrencyCode = code.parse().unwrap();
+        prop_assert_eq!(CurrencyCode::from_bytes(&code.to_bytes()), Ok(code));
     }
 
     #[test]
@@ -219,7 +401,11 @@ proptest! {
             prop_assert!(request.is_refund());
         }
         prop_assert!(Invoice::from_bytes(&secp, &bytes).is_err());
-        let _ = InvoiceError::from_bytes(&bytes);
+        prop_assert!(StaticInvoice::from_bytes(&secp, &bytes).is_err());
+        prop_assert!(PayerProof::from_bytes(&secp, &bytes).is_err());
+        if let Ok(error) = InvoiceError::from_bytes(&bytes) {
+            prop_assert_eq!(InvoiceError::from_bytes(&error.to_bytes()), Ok(error));
+        }
     }
 
     #[test]
@@ -230,7 +416,18 @@ proptest! {
         }
         let _ = InvoiceRequest::from_bytes(&secp, &bytes);
         let _ = Invoice::from_bytes(&secp, &bytes);
+        let _ = StaticInvoice::from_bytes(&secp, &bytes);
+        let _ = PayerProof::from_bytes(&secp, &bytes);
         let _ = merkle_root(&bytes);
+        let _ = PaymentUri::from_txt_records([&bytes[..]]);
+        if let Ok(name) = Bip353Name::from_bytes(&bytes) {
+            prop_assert_eq!(name.to_bytes(), bytes.as_slice());
+        }
+        let query = format!("bitcoin:?lno=a&{text}");
+        for uri in [&text, &query].into_iter().flat_map(|text| text.parse::<PaymentUri>()) {
+            let _ = uri.to_qr_text();
+            prop_assert_eq!(uri.to_string().parse(), Ok(uri));
+        }
         let _ = text.parse::<Offer>();
         let _ = format!("lno1{text}").parse::<Offer>();
         let _ = text.parse::<Bip353Name>();

@@ -10,10 +10,14 @@ use bitcoin::{
 };
 use common::{Item, items};
 use fulmen_offers::{
-    Field, InvoiceRequest, Offer, OfferFields, ParseError, RequestFields, TextError, merkle_root,
+    Bip353Name, Disclosure, Field, Invoice, InvoiceRequest, Offer, OfferFields, ParseError,
+    PayerProof, PaymentUri, RequestFields, TextError, TxtError, UriError, merkle_root,
     signature_hash,
 };
-use fulmen_types::codec::{DecodeError, TlvReader};
+use fulmen_types::{
+    PaymentPreimage,
+    codec::{BigSize, DecodeError, Encode, TlvReader},
+};
 
 #[test]
 fn valid_offers() {
@@ -25,13 +29,7 @@ fn valid_offers() {
         let text = item.text("valid");
         let offer: Offer = text.parse().unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(offer.to_string(), text, "{name}");
-        let fields: Vec<String> = TlvReader::new(offer.as_bytes())
-            .map(|record| {
-                let record = record.unwrap();
-                format!("{} {}", record.kind, record.value.to_lower_hex_string())
-            })
-            .collect();
-        assert_eq!(fields, item.all("field"), "{name}");
+        assert_eq!(fields_of(offer.as_bytes()), item.all("field"), "{name}");
         // The fields are the whole of it: they make the same offer again.
         assert_eq!(Offer::new(offer.fields()).as_ref(), Ok(&offer), "{name}");
     }
@@ -260,4 +258,181 @@ fn check_request(request: &InvoiceRequest) {
         &RequestFields::new(vec![0; 8], public(0x42))
     );
     assert_eq!(request.check_offer(&Offer::new(&offer).unwrap()), Ok(()));
+}
+
+/// What a proof or a part of it holds, as the vectors write it.
+fn fields_of(stream: &[u8]) -> Vec<String> {
+    TlvReader::new(stream)
+        .map(|record| {
+            let record = record.unwrap();
+            format!("{} {}", record.kind, record.value.to_lower_hex_string())
+        })
+        .collect()
+}
+
+#[test]
+fn payer_proofs() {
+    let secp = Secp256k1::new();
+    let payer_key = SecretKey::from_slice(&[0x42; 32]).unwrap();
+    let items = items(include_str!("../vectors/bolt12-payer-proof.txt"));
+    let valid: Vec<&Item<'_>> = items.iter().filter(|i| i.get("valid").is_some()).collect();
+    assert_eq!(valid.len(), 5);
+    for item in &valid {
+        let name = item.text("name");
+        let invoice: Invoice = item.text("invoice").parse().unwrap();
+        let roots: Vec<&str> = item.text("roots").split(' ').collect();
+        let root = merkle_root(invoice.as_bytes()).unwrap();
+        assert_eq!(root.to_lower_hex_string(), roots[0], "{name}");
+        let hash = signature_hash("invoice", "signature", &root);
+        assert_eq!(hash.to_lower_hex_string(), item.text("sighash"), "{name}");
+
+        let text = item.text("valid");
+        let read: PayerProof = text.parse().unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(read.to_string(), text, "{name}");
+        assert_eq!(read.invoice_merkle_root(), &root, "{name}");
+        assert_eq!(read.note(), item.get("note"), "{name}");
+        let proof_root = merkle_root(read.as_bytes()).unwrap();
+        assert_eq!(proof_root.to_lower_hex_string(), roots[1], "{name}");
+        assert_eq!(
+            read.proof_signature().serialize().to_lower_hex_string(),
+            item.text("signature"),
+            "{name}"
+        );
+
+        // What we make of the invoice is the same, but for an empty list that one vector spells out.
+        let preimage = Vec::from_hex(item.text("preimage")).unwrap();
+        let disclosure = Disclosure {
+            types: item
+                .text("shown")
+                .split(' ')
+                .map(|n| n.parse().unwrap())
+                .collect(),
+            note: item.get("note").map(Into::into),
+        };
+        let proof = invoice
+            .prove(
+                PaymentPreimage::new(preimage.try_into().unwrap()),
+                &disclosure,
+            )
+            .unwrap()
+            .sign_with_key(&secp, &payer_key)
+            .unwrap();
+        let joined = |key| Some(item.all(key).concat()).filter(|hex| !hex.is_empty());
+        let hex = |kind| proof.field(kind).map(DisplayHex::to_lower_hex_string);
+        assert_eq!(hex(1003), joined("missing"), "{name}");
+        assert_eq!(hex(1004), joined("leaf"), "{name}");
+        let omitted = item.text("omitted").split(' ').filter(|n| !n.is_empty());
+        let omitted: Vec<u8> = omitted
+            .flat_map(|n| BigSize(n.parse().unwrap()).to_bytes())
+            .collect();
+        assert_eq!(proof.field(1002).unwrap_or_default(), omitted, "{name}");
+        if name == "empty_proof_omitted_tlvs_explicit" {
+            assert_eq!((read.field(1002), proof.field(1002)), (Some(&[][..]), None));
+        } else {
+            assert_eq!(proof.to_string(), text, "{name}");
+            assert_eq!(fields_of(proof.as_bytes()), item.all("field"), "{name}");
+        }
+    }
+    println!("BOLT 12 payer proofs, valid: {}", valid.len());
+}
+
+#[test]
+fn invalid_payer_proofs() {
+    use ParseError as P;
+    let items = items(include_str!("../vectors/bolt12-payer-proof.txt"));
+    let invalid: Vec<&Item<'_>> = items
+        .iter()
+        .filter(|i| i.get("invalid").is_some())
+        .collect();
+    let expected = [
+        P::Missing(Field::InvreqPayerId),
+        P::Missing(Field::InvoicePaymentHash),
+        P::Missing(Field::InvoiceNodeId),
+        P::Missing(Field::Signature),
+        P::Missing(Field::ProofPreimage),
+        P::Missing(Field::ProofMissingHashes),
+        P::Missing(Field::ProofLeafHashes),
+        P::Missing(Field::ProofSignature),
+        P::WrongPreimage,
+        P::MarkerOutOfOrder(91),
+        P::InvalidMarker(0),
+        P::InvalidMarker(241),
+        P::InvalidMarker(1001),
+        P::InvalidMarker(4_000_000_000),
+        P::MarkerIsShown(88),
+        P::MarkerNotMinimal(100),
+        P::LeafHashCount {
+            hashes: 2,
+            fields: 3,
+        },
+        P::LeafHashCount {
+            hashes: 4,
+            fields: 3,
+        },
+        P::MissingHashCount(4),
+        P::MissingHashCount(6),
+        P::WrongSignature(Field::InvoiceNodeId),
+        P::WrongSignature(Field::InvreqPayerId),
+        P::Unexpected(Field::InvreqMetadata),
+    ];
+    assert_eq!((invalid.len(), expected.len()), (23, 23));
+    for (item, expected) in invalid.iter().zip(expected) {
+        let parsed: Result<PayerProof, ParseError> = item.text("invalid").parse();
+        assert_eq!(parsed, Err(expected), "{}", item.text("name"));
+    }
+    println!("BOLT 12 payer proofs, invalid: {}", invalid.len());
+}
+
+#[test]
+fn payment_uris() {
+    let items = items(include_str!("../vectors/bip321.txt"));
+    let (mut valid, mut invalid) = (0, 0);
+    let refused = [
+        UriError::UnknownRequired("somethingyoudontunderstand".into()),
+        UriError::Duplicate("label"),
+        UriError::Duplicate("amount"),
+        UriError::Duplicate("amount"),
+        UriError::Duplicate("pop"),
+        UriError::SegwitAddress("bc"),
+        UriError::ProofOfPayment,
+    ];
+    for item in &items {
+        let name = item.text("name");
+        if let Some(text) = item.get("valid") {
+            let uri: PaymentUri = text.parse().unwrap_or_else(|e| panic!("{name}: {e}"));
+            let sat = item.get("sat").map(|sat| sat.parse().unwrap());
+            assert_eq!(uri.amount.map(|amount| amount.to_sat()), sat, "{name}");
+            assert_eq!(uri.to_string().parse(), Ok(uri), "{name}");
+            valid += 1;
+        } else {
+            let parsed: Result<PaymentUri, UriError> = item.text("invalid").parse();
+            assert_eq!(parsed.as_ref(), Err(&refused[invalid]), "{name}");
+            invalid += 1;
+        }
+    }
+    assert_eq!((valid, invalid), (19, 7));
+    println!("BIP 321: {valid} valid, {invalid} invalid");
+}
+
+#[test]
+fn dns_names() {
+    let items = items(include_str!("../vectors/bip353.txt"));
+    for item in &items {
+        let name: Bip353Name = item.text("name").parse().unwrap();
+        assert!(name.dns_name().starts_with("matt.user._bitcoin-payment."));
+        let mut rdata = vec![];
+        for string in item.all("string") {
+            rdata.push(u8::try_from(string.len()).unwrap());
+            rdata.extend_from_slice(string.as_bytes());
+        }
+        let uri = PaymentUri::from_txt_records([&rdata[..]]).unwrap();
+        let offers: Vec<_> = uri.offers().collect();
+        assert!(matches!(offers[..], [Ok(_)]), "{offers:?}");
+        assert_eq!(
+            PaymentUri::from_txt_records([&rdata[..], &rdata]),
+            Err(TxtError::Several)
+        );
+    }
+    assert_eq!(items.len(), 1);
+    println!("BIP 353: {}", items.len());
 }
