@@ -9,7 +9,7 @@ use fulmen_types::Msat;
 use crate::ParseError;
 
 /// Millisatoshis of one bitcoin.
-const MSAT_PER_BITCOIN: u64 = 100_000_000_000;
+pub(crate) const MSAT_PER_BITCOIN: u64 = 100_000_000_000;
 
 /// What an invoice is paid in: the BIP 173 prefix after `ln`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +38,16 @@ impl Currency {
     /// Whether an invoice in this currency can be paid on `network`.
     pub fn is_for(self, network: Network) -> bool {
         Self::of(network) == self
+    }
+
+    /// A network that it is used on: of the test networks that share `tb`, the oldest.
+    pub const fn network(self) -> Network {
+        match self {
+            Self::Bitcoin => Network::Bitcoin,
+            Self::Testnet => Network::Testnet,
+            Self::Signet => Network::Signet,
+            Self::Regtest => Network::Regtest,
+        }
     }
 
     /// The prefix without `ln`.

@@ -188,6 +188,39 @@ impl fmt::Display for Field {
     }
 }
 
+impl ParseError {
+    /// The tagged field that breaks a rule, if it is one.
+    pub const fn field(&self) -> Option<Field> {
+        Some(match self {
+            Self::MissingField(field)
+            | Self::DuplicateField(field)
+            | Self::UnexpectedField(field)
+            | Self::WrongLength(field)
+            | Self::NonMinimal(field)
+            | Self::NumberTooLarge(field)
+            | Self::InvalidField(field) => *field,
+            Self::DescriptionCount => Field::Description,
+            Self::Features(_) => Field::Features,
+            Self::WrongSignature | Self::HighS => Field::Payee,
+            Self::NoSeparator
+            | Self::MixedCase
+            | Self::InvalidCharacter
+            | Self::Checksum
+            | Self::NotAnInvoice
+            | Self::UnknownCurrency
+            | Self::AmountNotANumber
+            | Self::UnknownMultiplier(_)
+            | Self::SubMillisatoshi
+            | Self::AmountZero
+            | Self::AmountTooLarge
+            | Self::TooShort
+            | Self::FieldTruncated(_)
+            | Self::MalformedSignature
+            | Self::NotRecoverable => return None,
+        })
+    }
+}
+
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -199,25 +232,25 @@ impl fmt::Display for ParseError {
                 f.write_str("the invoice has a character that is not allowed (BIP 173)")
             }
             Self::Checksum => f.write_str(
-                "the invoice's checksum is wrong: it was not copied completely or was changed",
+                "the invoice's checksum is wrong: it was not copied completely or was changed (BIP 173)",
             ),
-            Self::NotAnInvoice => f.write_str("this is no invoice: it does not begin with ln"),
+            Self::NotAnInvoice => f.write_str("this is no invoice: it does not begin with ln (BOLT 11)"),
             Self::UnknownCurrency => f.write_str(
-                "the invoice is for an unknown currency; lnbc, lntb, lntbs and lnbcrt are known",
+                "the invoice is for an unknown currency; lnbc, lntb, lntbs and lnbcrt are known (BOLT 11)",
             ),
             Self::AmountNotANumber => f.write_str("the invoice's amount is no number (BOLT 11)"),
             Self::UnknownMultiplier(c) => {
                 let c = c.escape_default();
-                write!(f, "the invoice's amount has the unknown unit {c}; m, u, n and p are known")
+                write!(f, "the invoice's amount has the unknown unit {c}; m, u, n and p are known (BOLT 11)")
             }
             Self::SubMillisatoshi => {
                 f.write_str("the invoice's amount is no whole number of millisatoshis (BOLT 11)")
             }
             Self::AmountZero => f.write_str("the invoice asks for an amount of zero (BOLT 11)"),
             Self::AmountTooLarge => f.write_str("the invoice asks for more than all the bitcoin that can exist"),
-            Self::TooShort => f.write_str("the invoice is too short for a timestamp and a signature"),
+            Self::TooShort => f.write_str("the invoice is too short for a timestamp and a signature (BOLT 11)"),
             Self::FieldTruncated(letter) => {
-                write!(f, "the invoice ends within its field {letter}")
+                write!(f, "the invoice ends within its field {letter} (BOLT 11)")
             }
             Self::MissingField(field) => write!(f, "the invoice has no {field} (BOLT 11)"),
             Self::DuplicateField(field) => {
@@ -231,13 +264,13 @@ impl fmt::Display for ParseError {
             }
             Self::WrongLength(field) => write!(f, "the {field} has a wrong length (BOLT 11)"),
             Self::NonMinimal(field) => write!(f, "the {field} begins with zeros (BOLT 11)"),
-            Self::NumberTooLarge(field) => write!(f, "the {field} is impossibly large"),
+            Self::NumberTooLarge(field) => write!(f, "the {field} is impossibly large (BOLT 11)"),
             Self::InvalidField(field) => write!(f, "the {field} is invalid (BOLT 11)"),
             Self::Features(e) => write!(
                 f,
                 "this software can't pay the invoice: {e}; a newer version may (BOLT 11, field 9)"
             ),
-            Self::MalformedSignature => f.write_str("the invoice's signature is malformed"),
+            Self::MalformedSignature => f.write_str("the invoice's signature is malformed (BOLT 11)"),
             Self::NotRecoverable => {
                 f.write_str("no payee can be recovered from the invoice's signature (BOLT 11)")
             }
@@ -245,7 +278,7 @@ impl fmt::Display for ParseError {
                 f.write_str("the invoice is not signed by the payee that it names (BOLT 11, n)")
             }
             Self::HighS => {
-                f.write_str("the invoice names its payee, so its signature must have a low S")
+                f.write_str("the invoice names its payee, so its signature must have a low S (BOLT 11, n)")
             }
         }
     }

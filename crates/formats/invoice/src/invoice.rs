@@ -17,11 +17,8 @@ use bitcoin::{
         ecdsa::{RecoverableSignature, RecoveryId},
     },
 };
-use fulmen_types::{Msat, Printable, Timestamp};
 
-use crate::{
-    BuildError, Description, InvoiceDetails, ParseError, details::TIMESTAMP_LEN, quintets,
-};
+use crate::{BuildError, InvoiceDetails, ParseError, details::TIMESTAMP_LEN, quintets};
 
 const SIGNATURE_LEN: usize = 104;
 
@@ -85,11 +82,6 @@ impl Invoice {
     /// The text, in lower case.
     pub fn as_str(&self) -> &str {
         &self.text
-    }
-
-    /// For people: amount, description, payee and expiry in a few lines, safe to print.
-    pub const fn summary(&self, now: Timestamp) -> Summary<'_> {
-        Summary { invoice: self, now }
     }
 }
 
@@ -179,53 +171,6 @@ impl UnsignedInvoice {
         let message = Message::from_digest(self.signable_hash());
         let signature = secp.sign_ecdsa_recoverable(&message, key);
         self.attach(secp, signature)
-    }
-}
-
-/// An invoice in a few lines. See [`Invoice::summary`].
-#[derive(Clone, Copy, Debug)]
-pub struct Summary<'a> {
-    invoice: &'a Invoice,
-    now: Timestamp,
-}
-
-impl fmt::Display for Summary<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let details = &self.invoice.details;
-        match details.amount {
-            Some(amount) => writeln!(
-                f,
-                "amount:      {} ({})",
-                Satoshis(amount),
-                details.currency
-            )?,
-            None => writeln!(f, "amount:      any ({})", details.currency)?,
-        }
-        match &details.description {
-            Description::Text(text) => {
-                writeln!(f, "description: {}", Printable(text.as_bytes()))?;
-            }
-            Description::Hash(hash) => writeln!(f, "description: given elsewhere, hash {hash}")?,
-        }
-        writeln!(f, "payee:       {}", self.invoice.payee)?;
-        if details.is_expired(self.now) {
-            return f.write_str("expired");
-        }
-        let secs = details.expires_at().millis_since(self.now) / 1_000;
-        write!(f, "expires in:  {secs} s")
-    }
-}
-
-/// Whole satoshis, with three decimals only where there are any.
-struct Satoshis(Msat);
-
-impl fmt::Display for Satoshis {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sat = self.0.to_sat_floor();
-        match self.0.to_msat() % 1_000 {
-            0 => write!(f, "{sat} sat"),
-            msat => write!(f, "{sat}.{msat:03} sat"),
-        }
     }
 }
 

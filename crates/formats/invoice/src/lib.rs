@@ -45,12 +45,14 @@ mod error;
 mod hint;
 mod invoice;
 mod quintets;
+mod summary;
 
 pub use amount::Currency;
 pub use details::{Description, InvoiceDetails, RawField};
 pub use error::{BuildError, Field, ParseError};
 pub use hint::{Fallback, RouteHint, RouteHintHop};
-pub use invoice::{Invoice, Summary, UnsignedInvoice};
+pub use invoice::{Invoice, UnsignedInvoice};
+pub use summary::Summary;
 
 /// The example of the README, run as a test.
 #[cfg(doctest)]

@@ -138,6 +138,11 @@ fn what_is_built_is_read() {
     let mut expected = one_path();
     expected.path.route.path[0].blinded_node_id = node_id(&expected);
     assert_eq!(details.blinded_paths, [expected.clone(), expected]);
+    let shown = parsed.summary(details.made_at()).to_string();
+    assert!(
+        shown.contains("payable       in one part, over 2 blinded paths\n"),
+        "{shown}"
+    );
     let again = details.clone().into_unsigned().unwrap();
     assert_eq!(again.details(), details);
 }

@@ -40,6 +40,13 @@ fn fallback() -> impl Strategy<Value = Fallback> {
     prop_oneof![
         any::<[u8; 20]>().prop_map(|h| Fallback::PubkeyHash(PubkeyHash::from_byte_array(h))),
         any::<[u8; 20]>().prop_map(|h| Fallback::ScriptHash(ScriptHash::from_byte_array(h))),
+        prop_oneof![
+            any::<[u8; 20]>().prop_map(|p| p.to_vec()),
+            any::<[u8; 32]>().prop_map(|p| p.to_vec())
+        ]
+        .prop_map(|program| {
+            Fallback::Witness(WitnessProgram::new(WitnessVersion::V0, &program).unwrap())
+        }),
         (1u8..=16, vec(any::<u8>(), 2..=40)).prop_map(|(version, program)| {
             let version = WitnessVersion::try_from(version).unwrap();
             Fallback::Witness(WitnessProgram::new(version, &program).unwrap())

@@ -5,6 +5,7 @@ mod common;
 
 use bitcoin::{
     Network, ScriptBuf,
+    hashes::{Hash, sha256},
     secp256k1::{
         Secp256k1, SecretKey,
         ecdsa::{RecoverableSignature, RecoveryId},
@@ -297,9 +298,15 @@ fn descriptions_are_never_cut_inside_a_character() {
     let shown = invoice
         .summary(Timestamp::from_secs(1_700_000_000))
         .to_string();
-    assert!(shown.contains("a\u{fffd}\u{fffd}[2Jb"), "{shown}");
-    assert!(shown.ends_with("expires in:  3600 s"), "{shown}");
-    assert!(shown.starts_with("amount:      any (regtest)"), "{shown}");
+    assert!(
+        shown.contains("description   a\u{fffd}\u{fffd}[2Jb\n"),
+        "{shown}"
+    );
+    assert!(shown.ends_with("expires in    1 h 0 min"), "{shown}");
+    assert!(
+        shown.starts_with("amount        any\nnetwork       regtest\n"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -449,4 +456,149 @@ fn fallbacks_from_scripts() {
         Fallback::from_script_pubkey(&ScriptBuf::from_hex("6a01ff").unwrap()),
         None
     );
+}
+
+#[test]
+fn fallbacks_of_every_version_and_length() {
+    let read = |version: u8, len: usize| {
+        let data = [&[version][..], &quintets(&vec![1; len])].concat();
+        parse_with(&[field(9, &data)]).map(|invoice| invoice.details().clone())
+    };
+    for version in 0..32u8 {
+        for len in 0..45 {
+            let is_valid = match version {
+                0 => [20, 32].contains(&len),
+                1..=16 => (2..=40).contains(&len),
+                17 | 18 => len == 20,
+                // BOLT 11, a reader: skip them whatever they hold.
+                _ => {
+                    let details = read(version, len).unwrap();
+                    assert_eq!(details.skipped_fields[0].tag, 9);
+                    assert_eq!(details.fallbacks, []);
+                    continue;
+                }
+            };
+            let read = read(version, len);
+            if !is_valid {
+                let invalid = ParseError::InvalidField(Field::Fallback);
+                assert_eq!(read, Err(invalid), "{version} {len}");
+                continue;
+            }
+            let details = read.unwrap();
+            let script = details.fallbacks[0].to_script_pubkey();
+            let expected = match version {
+                17 => format!("76a914{}88ac", "01".repeat(20)),
+                18 => format!("a914{}87", "01".repeat(20)),
+                0 => format!("00{len:02x}{}", "01".repeat(len)),
+                _ => format!("{:02x}{len:02x}{}", 0x50 + version, "01".repeat(len)),
+            };
+            assert_eq!(script.to_hex_string(), expected);
+            assert_eq!(
+                Fallback::from_script_pubkey(&script).as_ref(),
+                Some(&details.fallbacks[0])
+            );
+            assert_eq!(*sign(details.clone()).details(), details);
+        }
+    }
+}
+
+#[test]
+fn the_largest_multiplier_is_written() {
+    for (msat, amount) in [
+        (100_000_000_000, "1"),
+        (2_100_000_000_000_000_000, "21000000"),
+        (100_000_000, "1m"),
+        (2_000_000_000, "20m"),
+        (100_000, "1u"),
+        (1_500_000, "15u"),
+        (100, "1n"),
+        (2_500, "25n"),
+        (1, "10p"),
+        (967_878_534, "9678785340p"),
+        (123_456_789_012, "1234567890120p"),
+    ] {
+        let invoice = sign(InvoiceDetails {
+            amount: Some(Msat::new(msat)),
+            ..details()
+        });
+        let start = format!("lnbcrt{amount}1");
+        assert!(invoice.as_str().starts_with(&start), "{invoice}");
+        let read = parse(invoice.as_str()).unwrap();
+        assert_eq!(read.details().amount, Some(Msat::new(msat)));
+    }
+}
+
+#[test]
+fn descriptions_given_elsewhere() {
+    let text = "caf\u{e9} ".repeat(200);
+    let hash = Description::Hash(sha256::Hash::hash(text.as_bytes()));
+    assert!(hash.is_of(&text));
+    assert!(!hash.is_of(&text[..1_199]));
+    let short = Description::Text("coffee".into());
+    assert!(short.is_of("coffee"));
+    assert!(!short.is_of("Coffee"));
+    let invoice = sign(InvoiceDetails {
+        description: hash,
+        ..details()
+    });
+    let shown = invoice.summary(Timestamp::from_secs(0)).to_string();
+    assert!(shown.contains("given elsewhere"), "{shown}");
+}
+
+#[test]
+fn what_people_read() {
+    let at = |details: InvoiceDetails, secs: u64| {
+        sign(details)
+            .summary(Timestamp::from_secs(secs))
+            .to_string()
+    };
+    let hop = RouteHintHop {
+        node_id: node(),
+        short_channel_id: ShortChannelId::from_u64(1),
+        fee_base_msat: 0,
+        fee_proportional_millionths: 0,
+        cltv_expiry_delta: CltvExpiryDelta::new(1),
+    };
+    let script = ScriptBuf::from_hex("00140101010101010101010101010101010101010101").unwrap();
+    let full = InvoiceDetails {
+        amount: Some(Msat::new(967_878_534)),
+        expiry_secs: Some(3 * 86_400 + 7_200),
+        fallbacks: vec![Fallback::from_script_pubkey(&script).unwrap()],
+        route_hints: vec![RouteHint { hops: vec![hop] }],
+        features: details().features.with_optional(Feature::BasicMpp),
+        ..details()
+    };
+    let shown = at(full.clone(), 1_700_000_000);
+    let rows: Vec<&str> = shown.lines().collect();
+    assert_eq!(rows[0], "amount        967878.534 sat (0.00967878534 BTC)");
+    assert_eq!(
+        rows[5..],
+        [
+            "payable       in one part or several, with 1 route hints",
+            "on chain      bcrt1qqyqszqgpqyqszqgpqyqszqgpqyqszqgpvxat9t",
+            "expires in    3 d 2 h",
+        ]
+    );
+    let left = |secs| at(full.clone(), secs).lines().last().unwrap().to_string();
+    let end = 1_700_000_000 + 3 * 86_400 + 7_200;
+    assert_eq!(left(end - 3_661), "expires in    1 h 1 min");
+    assert_eq!(left(end - 61), "expires in    1 min 1 s");
+    assert_eq!(left(end), "expires in    0 s");
+    assert_eq!(left(end + 1), "expired       yes");
+    let whole = InvoiceDetails {
+        amount: Some(Msat::from_sat(300_000_000)),
+        ..details()
+    };
+    assert!(at(whole, 0).starts_with("amount        300000000 sat (3 BTC)\n"));
+}
+
+#[test]
+fn errors_name_the_field() {
+    let error = parse_with(&[field(6, &[0, 1])]).unwrap_err();
+    assert_eq!(error.field(), Some(Field::Expiry));
+    assert_eq!(
+        error.to_string(),
+        "the expiry (field x) begins with zeros (BOLT 11)"
+    );
+    assert_eq!(parse("lnbc1").unwrap_err().field(), None);
 }
