@@ -254,7 +254,7 @@ impl fmt::Display for ParseError {
                 f,
                 "invreq_quantity is {quantity} and offer_quantity_max is {max} (BOLT 12)"
             ),
-            Self::AmountOverflow => f.write_str("offer_amount times invreq_quantity is too great"),
+            Self::AmountOverflow => f.write_str("offer_amount times invreq_quantity is too great (BOLT 12)"),
             Self::AmountTooLow { amount, expected } => write!(
                 f,
                 "invreq_amount is {} msat and {} msat are asked for (BOLT 12)",
@@ -266,7 +266,7 @@ impl fmt::Display for ParseError {
                 "invoice_blindedpay has {payinfos} entries for {paths} paths (BOLT 12)"
             ),
             Self::NoUsablePath => {
-                f.write_str("every path of the invoice needs features that are not known")
+                f.write_str("every path of the invoice needs features that are not known (BOLT 12)")
             }
             Self::NodeIdNotOffered => {
                 f.write_str("invoice_node_id is none that the offer names (BOLT 12)")
@@ -338,17 +338,35 @@ pub enum CheckError {
     Rule(ParseError),
 }
 
+impl CheckError {
+    /// The field that is to blame, for `erroneous_field` of an `invoice_error`.
+    pub const fn erroneous_field(&self) -> Option<u64> {
+        Some(match self {
+            Self::Chain => Field::InvreqChain.number(),
+            Self::NotThisRequest(number) => *number,
+            Self::NodeId => Field::InvoiceNodeId.number(),
+            Self::Amount { .. } | Self::AmountNotAuthorized(_) => Field::InvoiceAmount.number(),
+            Self::Rule(e) => return e.erroneous_field(),
+            Self::Expired | Self::NotThisOffer | Self::SentToUnknown | Self::NeedsConversion => {
+                return None;
+            }
+        })
+    }
+}
+
 impl fmt::Display for CheckError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Chain => f.write_str("it is for another chain"),
-            Self::Expired => f.write_str("it has expired: ask for a new one"),
-            Self::NotThisOffer => f.write_str("the invoice request is for another offer"),
+            Self::Chain => f.write_str("it is for another chain (BOLT 12)"),
+            Self::Expired => f.write_str("it has expired: ask for a new one (BOLT 12)"),
+            Self::NotThisOffer => f.write_str("the invoice request is for another offer (BOLT 12)"),
             Self::NotThisRequest(number) => write!(
                 f,
                 "the invoice differs from the request in field {number} (BOLT 12): don't pay it"
             ),
-            Self::NodeId => f.write_str("the invoice is not by whom was asked: don't pay it"),
+            Self::NodeId => {
+                f.write_str("the invoice is not by whom was asked (BOLT 12): don't pay it")
+            }
             Self::SentToUnknown => f.write_str(
                 "the path that the request was sent over is needed to check the invoice",
             ),

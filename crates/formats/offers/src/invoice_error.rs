@@ -6,7 +6,7 @@ use fulmen_types::codec::{
     Decode, DecodeError, Encode, Reader, TlvReader, TlvWriter, Truncated, Utf8,
 };
 
-use crate::ParseError;
+use crate::{CheckError, ParseError};
 
 const ERRONEOUS_FIELD: u64 = 1;
 const SUGGESTED_VALUE: u64 = 3;
@@ -39,17 +39,27 @@ impl InvoiceError {
             error: error.into(),
         }
     }
+
+    fn about(field: Option<u64>, error: String) -> Self {
+        Self {
+            erroneous_field: field.map(|tlv_fieldnum| ErroneousField {
+                tlv_fieldnum,
+                suggested_value: None,
+            }),
+            error,
+        }
+    }
 }
 
 impl From<&ParseError> for InvoiceError {
     fn from(e: &ParseError) -> Self {
-        Self {
-            erroneous_field: e.erroneous_field().map(|tlv_fieldnum| ErroneousField {
-                tlv_fieldnum,
-                suggested_value: None,
-            }),
-            error: e.to_string(),
-        }
+        Self::about(e.erroneous_field(), e.to_string())
+    }
+}
+
+impl From<&CheckError> for InvoiceError {
+    fn from(e: &CheckError) -> Self {
+        Self::about(e.erroneous_field(), e.to_string())
     }
 }
 

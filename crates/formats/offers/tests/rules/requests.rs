@@ -274,3 +274,77 @@ fn what_cannot_be_asked() {
         );
     }
 }
+
+#[test]
+fn recurrence_and_contacts_are_copied() {
+    let field = |kind| UnknownField {
+        kind,
+        value: vec![0, 1, 0xff],
+    };
+    // Drafts and bLIPs that this software does not follow: what is odd goes through, byte for byte.
+    let mut fields = priced(10);
+    // offer_recurrence_optional, offer_recurrence_paywindow, offer_recurrence_limit.
+    fields.unknown = [25, 27, 29].map(field).to_vec();
+    let mut asked = request_fields();
+    // invreq_recurrence_start; bLIP 42: contact_secret, payer_offer, payer_bip_353_name and its signature.
+    let kinds = [
+        93,
+        2_000_001_729,
+        2_000_001_731,
+        2_000_001_733,
+        2_000_001_735,
+    ];
+    asked.unknown = kinds.map(field).to_vec();
+    let request = request(&offer(&fields), &asked);
+    let mut answer = invoice_fields(10);
+    // invoice_recurrence_basetime.
+    answer.unknown = vec![field(177)];
+    let invoice = invoice_for(&request, &answer);
+    assert_eq!(invoice.offer().unknown, fields.unknown);
+    assert_eq!(invoice.request().unknown, asked.unknown);
+    assert_eq!(invoice.invoice().unknown, answer.unknown);
+    let held = records(invoice.as_bytes());
+    assert!(
+        [25, 27, 29, 93, 177]
+            .iter()
+            .chain(&kinds)
+            .all(|kind| held[kind] == [0, 1, 0xff])
+    );
+    assert_eq!(
+        invoice.check_response(&request, &Agreement::default()),
+        Ok(())
+    );
+    // What must be understood is not: offer_recurrence_compulsory and _base, invreq_recurrence_counter, _cancel.
+    for kind in [24, 26] {
+        let read = read_offer(&priced(10), &|r| set(r, kind, [1]));
+        assert_eq!(read, Err(ParseError::UnknownEven(kind)));
+    }
+    for kind in [92, 94] {
+        let read = read_request(&request, &|r| set(r, kind, [1]));
+        assert_eq!(read, Err(ParseError::UnknownEven(kind)));
+    }
+}
+
+#[test]
+fn an_invoice_repeats_a_valid_request() {
+    let base = invoice_for(
+        &request(&offer(&priced(10)), &request_fields()),
+        &invoice_fields(10),
+    );
+    let check = |change: Change<'_>| read_invoice(&base, change).map(|_| ());
+    assert_eq!(
+        check(&|r| set(r, 86, [1])),
+        Err(ParseError::Unexpected(Field::InvreqQuantity))
+    );
+    assert_eq!(
+        check(&|r| set(r, 82, [9])),
+        Err(ParseError::AmountTooLow {
+            amount: Msat::new(9),
+            expected: Msat::new(10)
+        })
+    );
+    assert_eq!(
+        check(&|r| set(r, 80, ChainHash::REGTEST.as_bytes())),
+        Err(ParseError::ChainNotOffered)
+    );
+}

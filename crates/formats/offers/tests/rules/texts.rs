@@ -1,7 +1,10 @@
 //! The text form, and `invoice_error`.
 
 use fulmen_offers::*;
-use fulmen_types::codec::{Decode, DecodeError, Encode};
+use fulmen_types::{
+    Msat,
+    codec::{Decode, DecodeError, Encode},
+};
 
 use crate::common::*;
 
@@ -15,6 +18,21 @@ fn invoice_errors() {
     assert_eq!(message.erroneous_field.as_ref().unwrap().tlv_fieldnum, 86);
     assert_eq!(message.error, error.to_string());
     assert_eq!(InvoiceError::from_bytes(&message.to_bytes()), Ok(message));
+    let amount = CheckError::Amount {
+        amount: Msat::new(2),
+        expected: Msat::new(1),
+    };
+    for (error, field) in [
+        (amount, Some(170)),
+        (CheckError::NotThisRequest(8), Some(8)),
+        (CheckError::NodeId, Some(176)),
+        (CheckError::Rule(ParseError::UnknownEven(94)), Some(94)),
+        (CheckError::Expired, None),
+    ] {
+        let message = InvoiceError::from(&error);
+        assert_eq!(message.erroneous_field.map(|f| f.tlv_fieldnum), field);
+        assert_eq!(message.error, error.to_string());
+    }
     let read = |items: &[(u64, &[u8])]| {
         let records = items.iter().map(|(k, v)| (*k, v.to_vec())).collect();
         InvoiceError::from_bytes(&stream(&records))
