@@ -11,6 +11,10 @@ use bitcoin::{
 use fulmen_invoice::{
     Currency, Description, Fallback, Invoice, InvoiceDetails, RawField, RouteHint, RouteHintHop,
 };
+use fulmen_onion::{
+    BlindedPayinfo, PaymentPath,
+    blinding::{BlindedHop, BlindedPath, BlindedRoute},
+};
 use fulmen_types::{
     CltvExpiryDelta, Feature, Features, Msat, PaymentHash, PaymentSecret, ShortChannelId, Timestamp,
 };
@@ -92,6 +96,44 @@ fn skipped() -> impl Strategy<Value = RawField> {
     .prop_map(|(tag, data)| RawField { tag, data })
 }
 
+fn blinded_path() -> impl Strategy<Value = PaymentPath> {
+    let hop = (secret_key(), vec(any::<u8>(), 0..120));
+    (
+        secret_key(),
+        vec(hop, 1..4),
+        any::<(u32, u32, u16, u64, u64)>(),
+        vec(any::<u8>(), 0..10),
+    )
+        .prop_map(|(path_key, hops, numbers, features)| {
+            let secp = Secp256k1::new();
+            let public = |key: &SecretKey| PublicKey::from_secret_key(&secp, key);
+            let (base, proportional, delta, min, max) = numbers;
+            PaymentPath {
+                path: BlindedPath {
+                    first_node_id: public(&hops[0].0).into(),
+                    route: BlindedRoute {
+                        first_path_key: public(&path_key),
+                        path: hops
+                            .into_iter()
+                            .map(|(key, encrypted_recipient_data)| BlindedHop {
+                                blinded_node_id: public(&key),
+                                encrypted_recipient_data,
+                            })
+                            .collect(),
+                    },
+                },
+                payinfo: BlindedPayinfo {
+                    fee_base_msat: base,
+                    fee_proportional_millionths: proportional,
+                    cltv_expiry_delta: CltvExpiryDelta::new(delta),
+                    htlc_minimum_msat: Msat::new(min),
+                    htlc_maximum_msat: Msat::new(max),
+                    features: Features::from_be_bytes(&features),
+                },
+            }
+        })
+}
+
 prop_compose! {
     fn details()(
         currency in currency(),
@@ -106,22 +148,28 @@ prop_compose! {
         route_hints in vec(hint(), 0..3),
         features in features(),
         skipped_fields in vec(skipped(), 0..3),
+        blinded_paths in prop_oneof![Just(vec![]), vec(blinded_path(), 1..3)],
     ) -> InvoiceDetails {
+        // bLIP 39: paths take the place of the secret and of hints.
+        let is_blinded = !blinded_paths.is_empty();
+        let secret = PaymentSecret::new(secret);
         InvoiceDetails {
+            payment_secret: (!is_blinded).then_some(secret),
+            blinded_paths,
             amount: amount.map(Msat::new),
             timestamp_secs,
             payment_metadata,
             expiry_secs,
             min_final_cltv_expiry_delta,
             fallbacks,
-            route_hints,
+            route_hints: if is_blinded { vec![] } else { route_hints },
             features,
             skipped_fields,
             ..InvoiceDetails::new(
                 currency,
                 Timestamp::from_secs(0),
                 PaymentHash::new(hash),
-                PaymentSecret::new(secret),
+                secret,
                 description,
             )
         }
@@ -163,6 +211,40 @@ proptest! {
         if let Ok(invoice) = text.parse::<Invoice>() {
             let _ = invoice.summary(Timestamp::from_secs(0)).to_string();
             prop_assert_eq!(invoice.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_changed_and_signed_anew_is_read_or_refused(
+        details in details(),
+        changes in vec((any::<prop::sample::Index>(), 0u8..32, 0u8..3), 1..4),
+    ) {
+        let invoice = common::sign(details);
+        let (hrp, data) = invoice.as_str().rsplit_once('1').unwrap();
+        // Between timestamp and signature.
+        let mut fields: Vec<u8> = data[7..data.len() - 104 - 6]
+            .chars()
+            .map(|c| bech32::Fe32::from_char(c).unwrap().to_u8())
+            .collect();
+        for (at, quintet, how) in changes {
+            let at = at.index(fields.len());
+            match how {
+                0 => fields[at] = quintet,
+                1 => fields.insert(at, quintet),
+                _ => _ = fields.remove(at),
+            }
+        }
+        let text = common::raw_invoice(hrp, &[fields]);
+        if let Ok(read) = common::parse(&text) {
+            prop_assert_eq!(read.as_str(), &text);
+            // Written again it says the same.
+            let again = read.details().clone().into_unsigned().unwrap();
+            prop_assert_eq!(again.details(), read.details());
+            if read.details().payee.is_none() {
+                let again = common::sign(read.details().clone());
+                let again = common::parse(again.as_str()).unwrap();
+                prop_assert_eq!(again.details(), read.details());
+            }
         }
     }
 
