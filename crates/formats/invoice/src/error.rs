@@ -247,7 +247,7 @@ impl fmt::Display for ParseError {
                 f.write_str("the invoice's amount is no whole number of millisatoshis (BOLT 11)")
             }
             Self::AmountZero => f.write_str("the invoice asks for an amount of zero (BOLT 11)"),
-            Self::AmountTooLarge => f.write_str("the invoice asks for more than all the bitcoin that can exist"),
+            Self::AmountTooLarge => f.write_str("the invoice asks for more than all the bitcoin that can exist (BOLT 11)"),
             Self::TooShort => f.write_str("the invoice is too short for a timestamp and a signature (BOLT 11)"),
             Self::FieldTruncated(letter) => {
                 write!(f, "the invoice ends within its field {letter} (BOLT 11)")
@@ -319,19 +319,19 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AmountZero => {
-                f.write_str("an invoice can't ask for zero: leave the amount out to take any")
+                f.write_str("an invoice can't ask for zero (BOLT 11): leave the amount out to take any")
             }
             Self::AmountTooLarge => {
-                f.write_str("an invoice can't ask for more than all the bitcoin that can exist")
+                f.write_str("an invoice can't ask for more than all the bitcoin that can exist (BOLT 11)")
             }
-            Self::TimestampTooLarge => f.write_str("the time is beyond what an invoice can say"),
+            Self::TimestampTooLarge => f.write_str("the time is beyond the 35 bits of an invoice (BOLT 11)"),
             Self::TooLong(field) => {
                 write!(
                     f,
                     "the {field} is longer than the 639 bytes of a field (BOLT 11)"
                 )
             }
-            Self::EmptyRouteHint => f.write_str("a route hint has no hops"),
+            Self::EmptyRouteHint => f.write_str("a route hint has no hops (BOLT 11, r)"),
             Self::NoPaymentSecret => f.write_str(
                 "an invoice needs a payment secret (BOLT 11, s) or blinded paths (bLIP 39, b)",
             ),
@@ -341,8 +341,8 @@ impl fmt::Display for BuildError {
             Self::BlindedPath => f.write_str(
                 "a blinded path of an invoice has 1 to 255 hops and begins with a node's key (bLIP 39)",
             ),
-            Self::Features(e) => write!(f, "invalid features: {e}"),
-            Self::RawField(tag) => write!(f, "invalid field of type {tag}"),
+            Self::Features(e) => write!(f, "invalid features (BOLT 11, 9): {e}"),
+            Self::RawField(tag) => write!(f, "a field of type {tag} is known or no field (BOLT 11): it can't be given in this way"),
             Self::Signature(e) => e.fmt(f),
         }
     }

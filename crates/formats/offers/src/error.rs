@@ -101,14 +101,20 @@ pub enum TextError {
 impl fmt::Display for TextError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoSeparator => f.write_str("the text has no 1 between prefix and data"),
-            Self::Prefix(prefix) => write!(f, "the text does not begin with {prefix}1"),
-            Self::MixedCase => f.write_str("the text mixes upper and lower case; use one of them"),
-            Self::InvalidCharacter => f.write_str("the text has a character that is not allowed"),
-            Self::Continuation => {
-                f.write_str("a + must be followed, and come after, a character: is a part missing?")
+            Self::NoSeparator => f.write_str("the text has no 1 between prefix and data (BOLT 12)"),
+            Self::Prefix(prefix) => write!(f, "the text does not begin with {prefix}1 (BOLT 12)"),
+            Self::MixedCase => {
+                f.write_str("the text mixes upper and lower case; use one of them (BOLT 12)")
             }
-            Self::Padding => f.write_str("the text ends within a byte: is a part missing?"),
+            Self::InvalidCharacter => {
+                f.write_str("the text has a character that is not allowed (BOLT 12)")
+            }
+            Self::Continuation => f.write_str(
+                "a + must be followed, and come after, a character (BOLT 12): is a part missing?",
+            ),
+            Self::Padding => {
+                f.write_str("the text ends within a byte (BOLT 12): is a part missing?")
+            }
         }
     }
 }
@@ -231,14 +237,14 @@ impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(e) => e.fmt(f),
-            Self::Stream(e) => e.fmt(f),
-            Self::Field(field, e) => write!(f, "{field}: {e}"),
+            Self::Stream(e) => write!(f, "this is no TLV stream (BOLT 1): {e}"),
+            Self::Field(field, e) => write!(f, "{field} (BOLT 12): {e}"),
             Self::TypeOutOfRange(number) => {
                 write!(f, "field {number} has no place in this message (BOLT 12)")
             }
             Self::UnknownEven(number) => write!(
                 f,
-                "field {number} must be understood and is not; a newer version may"
+                "field {number} must be understood and is not; a newer version may (BOLT 12)"
             ),
             Self::Missing(field) => write!(f, "{field} is missing (BOLT 12)"),
             Self::Unexpected(field) => write!(f, "{field} must not be there (BOLT 12)"),
@@ -247,7 +253,7 @@ impl fmt::Display for ParseError {
             Self::Zero(field) => write!(f, "{field} is zero (BOLT 12)"),
             Self::UnknownFeature(field, bit) => write!(
                 f,
-                "{field}: bit {bit} must be understood and is not; a newer version may"
+                "{field}: bit {bit} must be understood and is not; a newer version may (BOLT 12)"
             ),
             Self::ChainNotOffered => f.write_str("invreq_chain is none of offer_chains (BOLT 12)"),
             Self::QuantityTooGreat { quantity, max } => write!(
@@ -315,7 +321,8 @@ pub enum CheckError {
     Chain,
     /// It has expired.
     Expired,
-    /// The fields of the offer in an invoice request are not those of the offer.
+    /// The fields of the offer in an invoice request are not those of the offer, or those in a static invoice
+    /// not those of the request.
     NotThisOffer,
     /// The type at which an invoice first differs from the request that it answers.
     NotThisRequest(u64),
@@ -359,7 +366,7 @@ impl fmt::Display for CheckError {
         match self {
             Self::Chain => f.write_str("it is for another chain (BOLT 12)"),
             Self::Expired => f.write_str("it has expired: ask for a new one (BOLT 12)"),
-            Self::NotThisOffer => f.write_str("the invoice request is for another offer (BOLT 12)"),
+            Self::NotThisOffer => f.write_str("it is for another offer (BOLT 12)"),
             Self::NotThisRequest(number) => write!(
                 f,
                 "the invoice differs from the request in field {number} (BOLT 12): don't pay it"
@@ -368,7 +375,7 @@ impl fmt::Display for CheckError {
                 f.write_str("the invoice is not by whom was asked (BOLT 12): don't pay it")
             }
             Self::SentToUnknown => f.write_str(
-                "the path that the request was sent over is needed to check the invoice",
+                "the path that the request was sent over is needed to check the invoice (BOLT 12)",
             ),
             Self::Amount { amount, expected } => write!(
                 f,
@@ -377,11 +384,15 @@ impl fmt::Display for CheckError {
                 expected.to_msat()
             ),
             Self::AmountNotAuthorized(amount) => {
-                write!(f, "nobody agreed to pay {} msat", amount.to_msat())
+                write!(
+                    f,
+                    "nobody agreed to pay {} msat (BOLT 12)",
+                    amount.to_msat()
+                )
             }
-            Self::NeedsConversion => {
-                f.write_str("the price is in a currency: convert it to millisatoshis first")
-            }
+            Self::NeedsConversion => f.write_str(
+                "the price is in a currency: convert it to millisatoshis first (BOLT 12)",
+            ),
             Self::Rule(e) => e.fmt(f),
         }
     }
@@ -417,14 +428,17 @@ impl fmt::Display for BuildError {
             Self::Rule(e) => e.fmt(f),
             Self::MetadataTooShort(len) => write!(
                 f,
-                "invreq_metadata of {len} bytes can be guessed: use 16 random bytes or more"
+                "invreq_metadata of {len} bytes can be guessed: use 16 random bytes or more (BOLT 12)"
             ),
             Self::Response(e) => e.fmt(f),
             Self::NotDisclosable(number) => {
                 write!(f, "a payer proof can't show field {number} (BOLT 12)")
             }
             Self::UnknownFieldType(number) => {
-                write!(f, "a field of type {number} can't be given in this way")
+                write!(
+                    f,
+                    "a field of type {number} is known or of another message (BOLT 12): it can't be given in this way"
+                )
             }
         }
     }

@@ -81,3 +81,88 @@ fn texts() {
     assert_eq!(parse("lno1qp"), error(TextError::Padding));
     assert_eq!(parse("lno1q"), error(TextError::Padding));
 }
+
+#[test]
+fn every_error_says_whose_rule_it_is() {
+    let msat = Msat::new(1);
+    let field = Field::OfferAmount;
+    let texts = [
+        TextError::NoSeparator,
+        TextError::Prefix("lno"),
+        TextError::MixedCase,
+        TextError::InvalidCharacter,
+        TextError::Continuation,
+        TextError::Padding,
+    ];
+    let rules = [
+        ParseError::Stream(DecodeError::TlvOutOfOrder),
+        ParseError::Field(field, DecodeError::NonMinimal),
+        ParseError::TypeOutOfRange(1),
+        ParseError::UnknownEven(2),
+        ParseError::Missing(field),
+        ParseError::Unexpected(field),
+        ParseError::Needs(field, field),
+        ParseError::Empty(field),
+        ParseError::Zero(field),
+        ParseError::UnknownFeature(field, 2),
+        ParseError::ChainNotOffered,
+        ParseError::QuantityTooGreat {
+            quantity: 2,
+            max: 1,
+        },
+        ParseError::AmountOverflow,
+        ParseError::AmountTooLow {
+            amount: msat,
+            expected: msat,
+        },
+        ParseError::PayinfoCount {
+            paths: 1,
+            payinfos: 2,
+        },
+        ParseError::NoUsablePath,
+        ParseError::NodeIdNotOffered,
+        ParseError::SeveralChains,
+        ParseError::WrongPreimage,
+        ParseError::InvalidMarker(0),
+        ParseError::MarkerOutOfOrder(1),
+        ParseError::MarkerIsShown(1),
+        ParseError::MarkerNotMinimal(2),
+        ParseError::LeafHashCount {
+            hashes: 1,
+            fields: 2,
+        },
+        ParseError::MissingHashCount(1),
+        ParseError::WrongSignature(Field::InvoiceNodeId),
+    ];
+    let checks = [
+        CheckError::Chain,
+        CheckError::Expired,
+        CheckError::NotThisOffer,
+        CheckError::NotThisRequest(1),
+        CheckError::NodeId,
+        CheckError::SentToUnknown,
+        CheckError::Amount {
+            amount: msat,
+            expected: msat,
+        },
+        CheckError::AmountNotAuthorized(msat),
+        CheckError::NeedsConversion,
+    ];
+    let builds = [
+        BuildError::MetadataTooShort(1),
+        BuildError::NotDisclosable(0),
+        BuildError::UnknownFieldType(0),
+    ];
+    let shown = texts
+        .map(ParseError::Text)
+        .into_iter()
+        .chain(rules)
+        .map(CheckError::Rule)
+        .chain(checks)
+        .map(BuildError::Response)
+        .chain(builds)
+        .map(|error| error.to_string());
+    for text in shown {
+        assert!(text.contains("(BOLT 1"), "{text}");
+    }
+}
