@@ -10,10 +10,10 @@ use fulmen_types::{
 };
 
 use crate::{
-    BuildError, Field, Invoice, OfferFields, ParseError,
+    BuildError, Field, Invoice, Offer, OfferFields, ParseError,
     invoice_request::{sign, with_signature},
     merkle::{Hash32, Leaf, Subtree, Tree, merkle_root, signature_hash, verify},
-    read::{Message, Parts},
+    read::{Message, Parts, check_node_id},
     stream::{Range, StreamBuilder, records},
     text,
 };
@@ -35,8 +35,9 @@ const TYPE_MAX: u64 = 3_999_999_999;
 /// A proof that an invoice was paid, verified: the payee signed the invoice, the preimage is that of its
 /// payment hash, and who asked for the invoice signed the proof.
 ///
-/// Of the invoice it shows what the payer chose to show. A proof is of use once: who gets it can hand it on,
-/// so ask for one with a `proof_note` of your choice.
+/// Of the invoice it shows what the payer chose to show. Who gets a proof can hand it on, so ask for one with a
+/// `proof_note` of your choice. And anybody can pay an invoice of their own: a proof is worth as much as
+/// [`PayerProof::node_id`] is known, for instance by [`PayerProof::pays`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PayerProof {
     bytes: Vec<u8>,
@@ -134,6 +135,11 @@ impl PayerProof {
     /// Who was paid: `invoice_node_id`. It is a blinded key if the offer named its issuer only by paths.
     pub const fn node_id(&self) -> PublicKey {
         self.node_id
+    }
+
+    /// Whether an invoice for this offer would be signed by the key that was paid: one that the offer names.
+    pub fn pays(&self, offer: &Offer) -> bool {
+        check_node_id(offer.fields(), self.node_id).is_ok()
     }
 
     /// `invoice_payment_hash`.

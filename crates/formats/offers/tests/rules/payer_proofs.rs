@@ -55,6 +55,18 @@ fn what_is_shown() {
     assert_eq!(kinds, [88, 168, 174, 176, 240, 241, 1001, 1002, 1003, 1004]);
     assert_eq!(least.payer_id(), public(PAYER));
     assert_eq!(least.node_id(), public(ISSUER));
+    assert!(least.pays(&offer(&priced(11))));
+    let stranger = OfferFields {
+        issuer_id: Some(public(PAYER)),
+        ..offer_fields()
+    };
+    assert!(!least.pays(&offer(&stranger)));
+    let by_path = OfferFields {
+        issuer_id: None,
+        paths: Some(vec![path(1, ISSUER)]),
+        ..offer_fields()
+    };
+    assert!(!least.pays(&offer(&by_path)));
     assert_eq!(least.payment_hash(), preimage().payment_hash());
     assert_eq!(least.preimage(), &preimage());
     assert_eq!(least.invoice_merkle_root(), &root);
