@@ -91,6 +91,7 @@ mod read;
 mod static_invoice;
 mod stream;
 mod text;
+mod txt;
 mod uri;
 
 pub use error::{BuildError, CheckError, Field, ParseError, TextError};
@@ -105,7 +106,8 @@ pub use offer::Offer;
 pub use payer_proof::{Disclosure, PayerProof, UnsignedPayerProof};
 pub use static_invoice::{StaticInvoice, StaticInvoiceFields, UnsignedStaticInvoice};
 pub use stream::UnknownField;
-pub use uri::{PaymentInstruction, PaymentUri, ProofOfPayment, TxtError, UriError};
+pub use txt::TxtError;
+pub use uri::{PaymentInstruction, PaymentUri, ProofOfPayment, UriError};
 
 /// The example of the README, run as a test.
 #[cfg(doctest)]
