@@ -336,7 +336,8 @@ impl Node {
             })
             .filter(|incoming| !self.is_resolved(incoming))
             .collect();
-        self.outgoing.reconcile(&live, step.now, &mut step.batch);
+        let outputs = self.outgoing.reconcile(&live, step.now, &mut step.batch);
+        self.payment_outputs(step, outputs);
         let nothing = Features::empty();
         let ids: Vec<ChannelKeysId> = self.channels.keys().copied().collect();
         for keys_id in &ids {

@@ -56,6 +56,7 @@ enum Phase {
 }
 
 /// All payments of ours.
+#[derive(Clone)]
 pub struct Outgoing {
     payer: NodeId,
     keys: KeyStream,
@@ -116,8 +117,14 @@ impl Outgoing {
     }
 
     /// Compares with the HTLCs that exist: an attempt that no channel and no on-chain resolution knows
-    /// was never sent, and is tried again. Call it once after everything is restored.
-    pub fn reconcile(&mut self, live: &BTreeSet<HtlcLink>, now: Timestamp, batch: &mut WriteBatch) {
+    /// was never sent, and is tried again, or given up if its time is over. Call it once after everything is
+    /// restored.
+    pub fn reconcile(
+        &mut self,
+        live: &BTreeSet<HtlcLink>,
+        now: Timestamp,
+        batch: &mut WriteBatch,
+    ) -> Vec<PaymentOutput> {
         let lost: Vec<PaymentHash> = self
             .entries
             .iter()
@@ -132,10 +139,12 @@ impl Outgoing {
             })
             .map(|(hash, _)| *hash)
             .collect();
+        let mut outputs = Vec::new();
         for hash in lost {
             self.end_attempt(&hash);
-            self.wait(&hash, now, WaitFor::Slot, batch);
+            outputs.extend(self.wait(&hash, now, WaitFor::Slot, batch));
         }
+        outputs
     }
 
     /// Begins a payment. Asking again for the same gives the one that is there; one that has failed is

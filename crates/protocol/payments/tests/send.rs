@@ -305,15 +305,9 @@ fn after_a_crash_an_htlc_that_nobody_knows_is_sent_anew() {
     payer.restart();
     assert_eq!(payer.machine.in_flight(), 1);
     let live = BTreeSet::from([htlc.link]);
-    payer.step(|m, now, batch| {
-        m.reconcile(&live, now, batch);
-        vec![]
-    });
+    payer.step(|m, now, batch| m.reconcile(&live, now, batch));
     assert_eq!(payer.machine.in_flight(), 1);
-    payer.step(|m, now, batch| {
-        m.reconcile(&BTreeSet::new(), now, batch);
-        vec![]
-    });
+    payer.step(|m, now, batch| m.reconcile(&BTreeSet::new(), now, batch));
     assert_eq!(payer.machine.in_flight(), 0);
     payer.now = payer.machine.next_wake().unwrap();
     let wanted = payer.step(|m, now, batch| m.tick(now, batch));
@@ -326,6 +320,16 @@ fn after_a_crash_an_htlc_that_nobody_knows_is_sent_anew() {
         payer.step(|m, now, batch| m.tick(now, batch)).htlcs.len(),
         1
     );
+}
+
+#[test]
+fn a_payment_whose_time_ran_out_while_the_node_was_down_is_told_to_have_failed() {
+    let mut payer = Payer::new();
+    payer.pay();
+    payer.restart();
+    payer.now = payer.now.plus_millis(24 * 60 * 60 * 1_000);
+    let wanted = payer.step(|m, now, batch| m.reconcile(&BTreeSet::new(), now, batch));
+    assert_eq!(wanted.done, [PREIMAGE.payment_hash()]);
 }
 
 #[test]
