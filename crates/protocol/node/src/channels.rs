@@ -32,7 +32,7 @@ const STALLED_MILLIS: u64 = 60_000;
 const FEERATE_DRIFT_PERCENT: u64 = 20;
 
 /// A channel and what the node keeps beside it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ChannelEntry {
     pub(crate) channel: Channel,
     pub(crate) peer: PublicKey,
@@ -60,7 +60,7 @@ pub(crate) struct ChannelEntry {
 
 /// Which events of a channel were said in this run; they are said once in its life, which the channel's own
 /// state tells after a restart.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct EventsSaid {
     pub(crate) ready: bool,
 }

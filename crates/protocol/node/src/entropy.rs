@@ -5,6 +5,7 @@ use core::fmt;
 
 /// A generator: HMAC-SHA256 of a label and a counter under the boot entropy. Its state is never stored;
 /// a restart begins with fresh entropy, so nothing drawn in one run can come again in another.
+#[derive(Clone)]
 pub(crate) struct Entropy {
     seed: [u8; 32],
     counter: u64,

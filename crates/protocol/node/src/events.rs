@@ -13,7 +13,7 @@ use crate::event::{Event, NumberedEvent};
 /// The most events that are kept: the oldest go first.
 const KEPT_MAX: usize = 10_000;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Events {
     last: u64,
     kept: BTreeMap<u64, NumberedEvent>,

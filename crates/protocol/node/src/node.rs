@@ -32,6 +32,10 @@ use crate::{
 };
 
 /// A Lightning node. See the crate's page for how it is driven.
+///
+/// It is a plain value: a clone goes its own way. A clone never speaks to the world, though: it would draw the
+/// same secrets as the original.
+#[derive(Clone)]
 pub struct Node {
     pub(crate) config: NodeConfig,
     pub(crate) features: Features,

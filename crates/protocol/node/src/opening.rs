@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// A channel that needs answers of signer and wallet before it can begin.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Gathering {
     pub(crate) peer: PublicKey,
     purpose: Purpose,
@@ -38,7 +38,7 @@ pub(crate) struct Gathering {
     script: Option<ScriptBuf>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Purpose {
     Open(CommandId, OpenChannelCommand),
     Accept(Box<OpenChannel>),

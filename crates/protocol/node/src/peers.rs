@@ -28,7 +28,7 @@ const ADDRESSES_MAX: usize = 8;
 const INIT_MILLIS: u64 = 30_000;
 
 /// What the node knows of a peer.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Peer {
     /// Where it was reached, the last first.
     pub(crate) addresses: Vec<PeerAddress>,
@@ -37,7 +37,7 @@ pub(crate) struct Peer {
     waiting: Vec<CommandId>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Connection {
     pub(crate) epoch: ConnEpoch,
     pub(crate) direction: Direction,

@@ -21,7 +21,7 @@ const KEPT_MAX: usize = 10_000;
 const VERSION: u8 = 1;
 
 /// Commands of the last day.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Replies {
     /// `None` while the command is being worked on.
     known: BTreeMap<CommandId, Option<(Timestamp, Reply)>>,

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What an answer is for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Pending {
     /// A part of what a new channel needs.
     Gather(ChannelKeysId, Part),
@@ -67,7 +67,7 @@ pub(crate) enum Part {
 }
 
 /// Which question of the gossip machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum GossipPending {
     /// The output behind a channel.
     Utxo(fulmen_types::ShortChannelId),
@@ -76,7 +76,7 @@ pub(crate) enum GossipPending {
 }
 
 /// The open questions of this boot.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Requests {
     boot: u64,
     next: u64,

@@ -224,6 +224,7 @@ pub enum GossipOutput {
 }
 
 /// The gossip machine of one node.
+#[derive(Clone)]
 pub struct Gossip {
     config: GossipConfig,
     secp: Secp256k1<VerifyOnly>,

@@ -42,6 +42,7 @@ pub struct OwnChannel {
 }
 
 /// What the machine keeps of a channel of ours.
+#[derive(Clone)]
 pub(super) struct OwnState {
     channel: OwnChannel,
     /// Since when the peer is away.
@@ -55,7 +56,7 @@ pub(super) struct OwnState {
 }
 
 /// What the machine keeps of our own announcement.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct OwnNode {
     last: Option<Box<NodeAnnouncement>>,
     asked: Option<u32>,

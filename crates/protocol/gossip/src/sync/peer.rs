@@ -16,7 +16,7 @@ use super::{Gossip, GossipOutput};
 const FILTER_BACK_SECS: u64 = 3_600;
 
 /// One connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Peer {
     /// Offers `gossip_queries`: worth asking.
     pub(super) has_queries: bool,
@@ -64,13 +64,13 @@ pub(super) enum Backlog {
     Nodes { after: Option<NodeId> },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ServingIds {
     pub(super) left: VecDeque<(ShortChannelId, u64)>,
     pub(super) nodes_sent: BTreeSet<NodeId>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ServingRange {
     pub(super) query: Box<QueryChannelRange>,
     /// The next channel to list.
@@ -80,7 +80,7 @@ pub(super) struct ServingRange {
 }
 
 /// Our questions to a peer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Sync {
     /// None.
     Idle,

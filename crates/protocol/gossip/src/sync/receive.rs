@@ -21,6 +21,7 @@ const UPDATES_PER_HOUR: u32 = 60;
 const TIP_LAG: u32 = 6;
 
 /// An announcement whose output is being asked for, and what came for it meanwhile.
+#[derive(Clone)]
 pub(super) struct PendingChannel {
     announcement: Box<ChannelAnnouncement>,
     updates: [Option<Box<ChannelUpdate>>; 2],
