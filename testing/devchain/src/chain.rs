@@ -222,6 +222,14 @@ impl Chain {
         &self.mempool
     }
 
+    /// Drops a transaction, and all that depend on it, from the mempool, as a full one does. How many went.
+    pub fn evict(&mut self, txid: &Txid) -> usize {
+        if !self.mempool.contains(txid) {
+            return 0;
+        }
+        self.mempool.remove_with_descendants(txid).len()
+    }
+
     /// The relay policy.
     pub fn policy(&self) -> &Policy {
         &self.policy
