@@ -30,8 +30,10 @@ impl World {
                 self.say(format!("{depth} blocks from height {fork} on are replaced"));
             }
         }
+        self.trouble_mempool();
         for _ in 0..blocks {
-            self.chain.generate_to_script(1, &burn_script());
+            self.mine_one();
+            self.look_for_breaches();
             self.stats.blocks += 1;
         }
         self.change_feerates();
@@ -49,23 +51,116 @@ impl World {
         self.after(pause.max(1), Happening::Mine);
     }
 
-    /// Estimates go up and down, and every node hears of it when it hears of a block.
-    fn change_feerates(&mut self) {
-        if self.phase == Phase::Over || !self.rng.chance(self.plan.feerate_change) {
+    /// Transactions are dropped, or left out for some blocks.
+    fn trouble_mempool(&mut self) {
+        let height = self.chain.height();
+        self.censored.retain(|_, until| *until > height);
+        for (permille, is_eviction) in [(self.faults.evict, true), (self.faults.censor, false)] {
+            if permille == 0 || self.chain.mempool().is_empty() || !self.rng.chance(permille) {
+                continue;
+            }
+            let place = self.rng.index(self.chain.mempool().len());
+            let Some(txid) = self
+                .chain
+                .mempool()
+                .iter()
+                .nth(place)
+                .map(|(txid, _)| *txid)
+            else {
+                continue;
+            };
+            if is_eviction {
+                let count = self.chain.evict(&txid);
+                self.say(format!(
+                    "{txid} is dropped from the mempool, {count} in all"
+                ));
+                self.stats.evictions += 1;
+            } else if self.ever_censored.insert(txid) {
+                let blocks = u32::try_from(self.rng.between(1, 3)).unwrap_or(1);
+                self.censored.insert(txid, height + blocks);
+                self.say(format!("miners leave {txid} out for {blocks} blocks"));
+                self.stats.censored += 1;
+            }
+        }
+    }
+
+    /// A miner takes what it likes: by chunks, what pays enough and is not censored; or nothing at all.
+    fn mine_one(&mut self) {
+        let empty = self.faults.empty_block;
+        if empty > 0 && self.empty_in_a_row < 2 && self.rng.chance(empty) {
+            self.empty_in_a_row += 1;
+            self.stats.empty_blocks += 1;
+            let mined = self.chain.generate_block(&[], &burn_script());
+            debug_assert!(mined.is_ok(), "an empty block is valid");
             return;
         }
-        let up = self.rng.chance(500);
-        self.plan.feerates = self.plan.feerates.map(|rate| {
-            let changed = if up { rate * 3 / 2 } else { rate * 2 / 3 };
-            changed.clamp(253, 20_000)
-        });
+        self.empty_in_a_row = 0;
+        if self.censored.is_empty() && !self.plan.fee_market {
+            self.chain.generate_to_script(1, &burn_script());
+            return;
+        }
+        let least = if self.plan.fee_market && self.phase != Phase::Over {
+            u64::from(self.plan.feerates[0])
+        } else {
+            0
+        };
+        let mut txs: Vec<Transaction> = Vec::new();
+        for cluster in self.chain.mempool().linearized() {
+            for chunk in cluster {
+                let pays = chunk.fee.saturating_mul(1_000) >= least.saturating_mul(chunk.weight);
+                let is_censored =
+                    |tx: &Arc<Transaction>| self.censored.contains_key(&tx.compute_txid());
+                // What follows in the cluster may spend what is left out.
+                if !pays || chunk.txs.iter().any(is_censored) {
+                    break;
+                }
+                txs.extend(chunk.txs.iter().map(|tx| (**tx).clone()));
+            }
+        }
+        if let Err(reject) = self.chain.generate_block(&txs, &burn_script()) {
+            self.fail(format!("the miner's block is refused: {reject:?}"));
+        }
+    }
+
+    /// Estimates go up and down, and every node hears of it when it hears of a block.
+    fn change_feerates(&mut self) {
+        let height = self.chain.height();
+        if let Some((until, before)) = self.spike {
+            if height >= until {
+                self.spike = None;
+                self.plan.feerates = before;
+                self.say(format!("the spike is over: feerates are {before:?}"));
+            }
+            return;
+        }
+        if self.phase == Phase::Over {
+            return;
+        }
+        if self.faults.spike > 0 && self.rng.chance(self.faults.spike) {
+            let factor = u32::try_from(self.rng.between(2, 8)).unwrap_or(2);
+            let blocks = u32::try_from(self.rng.between(2, 8)).unwrap_or(2);
+            self.spike = Some((height + blocks, self.plan.feerates));
+            self.plan.feerates = self
+                .plan
+                .feerates
+                .map(|rate| (rate * factor).clamp(253, 20_000));
+            self.stats.spikes += 1;
+        } else if self.rng.chance(self.plan.feerate_change) {
+            let up = self.rng.chance(500);
+            self.plan.feerates = self.plan.feerates.map(|rate| {
+                let changed = if up { rate * 3 / 2 } else { rate * 2 / 3 };
+                changed.clamp(253, 20_000)
+            });
+        } else {
+            return;
+        }
         self.highest_feerate = self.highest_feerate.max(self.plan.feerates[2]);
         self.say(format!("feerates are {:?}", self.plan.feerates));
     }
 
     /// A node's chain source looks for what is next.
     pub(crate) fn ask_chain(&mut self, index: usize) {
-        let delay = 1 + self.delay(self.faults.block_delay);
+        let delay = 1 + self.delay(self.faults.block_delay * self.hosts[index].lag);
         let host = &mut self.hosts[index];
         if host.node.is_none() || host.chain_step {
             return;

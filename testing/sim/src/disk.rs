@@ -1,9 +1,9 @@
 //! A disk that forgets what was not committed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use fulmen_node::Records;
-use fulmen_types::record::{RecordKey, WriteBatch};
+use fulmen_types::record::{RecordKey, Space, WriteBatch};
 
 /// The durable records of a node, and batches on their way to them, in order.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +51,19 @@ impl Disk {
         }
     }
 
+    /// What is durable, as a disk of its own.
+    pub(crate) fn durable_copy(&self) -> Self {
+        Self {
+            durable: self.durable.clone(),
+            pending: VecDeque::new(),
+        }
+    }
+
+    /// What kinds of records the batches hold that are not durable, oldest first.
+    pub(crate) fn pending_kinds(&self) -> Vec<String> {
+        self.pending.iter().map(|(_, batch)| kind(batch)).collect()
+    }
+
     /// How many batches are not durable.
     pub(crate) fn pending(&self) -> usize {
         self.pending.len()
@@ -75,10 +88,24 @@ impl Disk {
         &'a self,
         prefix: &'a RecordKey,
     ) -> impl Iterator<Item = &'a [u8]> {
+        self.range(prefix).map(|(_, value)| value.as_slice())
+    }
+
+    /// The durable records' keys that begin so.
+    pub(crate) fn durable_keys<'a>(
+        &'a self,
+        prefix: &'a RecordKey,
+    ) -> impl Iterator<Item = &'a RecordKey> {
+        self.range(prefix).map(|(key, _)| key)
+    }
+
+    fn range<'a>(
+        &'a self,
+        prefix: &'a RecordKey,
+    ) -> impl Iterator<Item = (&'a RecordKey, &'a Vec<u8>)> {
         self.durable
             .range(prefix.clone()..)
             .take_while(|(key, _)| key.space == prefix.space && key.key.starts_with(&prefix.key))
-            .map(|(_, value)| value.as_slice())
     }
 
     /// A record as the node that wrote it sees it: with what is on its way.
@@ -91,4 +118,15 @@ impl Disk {
         });
         pending.unwrap_or_else(|| self.durable.get(key).cloned())
     }
+}
+
+/// The spaces that a batch writes to.
+fn kind(batch: &WriteBatch) -> String {
+    let spaces: BTreeSet<u8> = batch.iter().map(|(key, _)| key.space as u8).collect();
+    let names: Vec<String> = Space::ALL
+        .iter()
+        .filter(|space| spaces.contains(&(**space as u8)))
+        .map(|space| format!("{space:?}"))
+        .collect();
+    names.join("+")
 }

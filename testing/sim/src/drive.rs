@@ -6,9 +6,9 @@ use bitcoin::{Transaction, Txid, secp256k1::PublicKey};
 use fulmen_devchain::{PackageTx, Reject, RejectKind};
 use fulmen_node::{
     ActionKind, Answer, Ask, BroadcastAnswer, CoinPurpose, Effects, Event, Input, Lane, NoteLevel,
-    NumberedEvent, RequestId, UtxoAnswer,
+    NumberedEvent, RequestId, UtxoAnswer, WalletError,
 };
-use fulmen_signer::{BroadcastTx, OutMessage, Signer};
+use fulmen_signer::{BroadcastTx, OutMessage, Signer, SigningAnswer};
 use fulmen_types::ShortChannelId;
 use fulmen_wire::Message;
 
@@ -22,6 +22,13 @@ use crate::{
 const REST_MILLIS: u64 = 4_000;
 /// For so many blocks there may be crashes without a rest.
 const CRASH_BLOCKS: u32 = 5;
+/// No step has more actions, whatever its input, and no more of them ever wait.
+const MOST_ACTIONS: usize = 2_000;
+/// The longest that signer and wallet are away, in milliseconds, and in blocks.
+const ABSENCE_MILLIS: u64 = 8_000;
+const ABSENCE_BLOCKS: u64 = 3;
+/// What a node says whose signer is away.
+const SIGNER_IS_AWAY: &str = "the signer does not read onions";
 /// The longest outage in blocks.
 const OUTAGE_BLOCKS: u64 = 4;
 
@@ -52,6 +59,10 @@ impl World {
         if let Err(what) = check::classes(&effects) {
             return self.fail(format!("n{index}: {what}"));
         }
+        if effects.actions.len() > MOST_ACTIONS {
+            let count = effects.actions.len();
+            return self.fail(format!("n{index}: one step has {count} actions"));
+        }
         let host = &mut self.hosts[index];
         let boot = host.boot;
         let wake = effects.next_wake.map(|at| at.to_millis().max(self.now + 1));
@@ -72,6 +83,7 @@ impl World {
             if delay == 0 {
                 self.hosts[index].disk.commit(seq);
                 self.hosts[index].outbox.durable(seq);
+                self.compare_sometimes(index);
                 self.draw_crash(index);
             } else {
                 self.after(
@@ -96,8 +108,17 @@ impl World {
         if self.hosts[index].crash {
             return;
         }
+        if self.has_budget()
+            && self.faults.failing_commit > 0
+            && self.rng.chance(self.faults.failing_commit)
+        {
+            self.say(format!("n{index} can't write to its disk"));
+            self.stats.failed_commits += 1;
+            return self.stop(index, 0);
+        }
         self.hosts[index].disk.commit(seq);
         self.hosts[index].outbox.durable(seq);
+        self.compare_sometimes(index);
         self.draw_crash(index);
         let mut inputs = VecDeque::new();
         self.release(index, &mut inputs);
@@ -106,13 +127,16 @@ impl World {
 
     /// The budget of faults: within so many blocks all nodes must have been up together for a while, or
     /// deadlines pass that no node can help.
-    fn draw_crash(&mut self, index: usize) {
+    fn has_budget(&mut self) -> bool {
         let all_up = self.hosts.iter().all(|host| host.node.is_some());
         if all_up && self.now - self.last_crash > REST_MILLIS {
             self.rested_at = self.chain.height();
         }
-        let has_budget = self.chain.height().saturating_sub(self.rested_at) < CRASH_BLOCKS;
-        if has_budget && self.faults.crash > 0 && self.rng.chance(self.faults.crash) {
+        self.chain.height().saturating_sub(self.rested_at) < CRASH_BLOCKS
+    }
+
+    fn draw_crash(&mut self, index: usize) {
+        if self.has_budget() && self.faults.crash > 0 && self.rng.chance(self.faults.crash) {
             self.hosts[index].crash = true;
         }
     }
@@ -134,6 +158,25 @@ impl World {
         self.check_restart(index);
         let pending = self.hosts[index].disk.pending();
         let kept = self.rng.index(pending + 1);
+        self.stop(index, kept);
+    }
+
+    /// A node is gone; so many batches that nobody knew to be durable are so all the same.
+    pub(crate) fn stop(&mut self, index: usize, kept: usize) {
+        let most = self
+            .faults
+            .outage
+            .min(OUTAGE_BLOCKS * self.block_interval());
+        let outage = 1 + self.delay(most);
+        self.stop_for(index, kept, outage);
+    }
+
+    /// The same, for a time.
+    pub(crate) fn stop_for(&mut self, index: usize, kept: usize, outage: u64) {
+        if self.hosts[index].node.is_none() {
+            return;
+        }
+        self.cover_crash(index, kept);
         let host = &mut self.hosts[index];
         let lost = host.disk.crash(kept);
         if host.keeps_graph
@@ -150,6 +193,7 @@ impl World {
         host.outpoints.clear();
         host.scripts.clear();
         host.chain_step = false;
+        host.absent_until = 0;
         self.stats.crashes += 1;
         self.stats.lost_batches += u64::try_from(lost).unwrap_or(0);
         self.say(format!(
@@ -157,20 +201,19 @@ impl World {
         ));
         self.cut_all(index);
         self.last_crash = self.now;
-        let most = self
-            .faults
-            .outage
-            .min(OUTAGE_BLOCKS * self.block_interval());
-        let outage = 1 + self.delay(most);
         self.after(outage, Happening::Restart { host: index });
     }
 
     /// Everything that may leave does.
-    fn release(&mut self, index: usize, inputs: &mut VecDeque<Input>) {
+    pub(crate) fn release(&mut self, index: usize, inputs: &mut VecDeque<Input>) {
+        let signer_is_here = !self.is_absent(index);
+        if self.hosts[index].outbox.len() > MOST_ACTIONS {
+            return self.fail(format!("n{index}: too much waits to leave"));
+        }
         // A crash at this boundary: nothing leaves any more.
         while !self.hosts[index].crash
             && self.failure.is_none()
-            && let Some(leaving) = self.hosts[index].outbox.next()
+            && let Some(leaving) = self.hosts[index].outbox.next(signer_is_here)
         {
             match leaving {
                 Leaving::Send(lane, message) => self.send(index, lane, message),
@@ -187,13 +230,16 @@ impl World {
             return;
         }
         if let Err(what) = self.check_message(index, &message) {
-            return self.fail(format!("n{index}: {what}"));
+            return self.blame(index, format!("n{index}: {what}"));
         }
         let name = message.name();
         let message = match message.complete(&self.hosts[index].keys) {
             Ok(message) => message,
             Err(error) => {
-                return self.fail(format!("n{index}: the signer refuses {name}: {error:?}"));
+                return self.blame(
+                    index,
+                    format!("n{index}: the signer refuses {name}: {error:?}"),
+                );
             }
         };
         let bytes = message.encode();
@@ -264,14 +310,69 @@ impl World {
             ActionKind::Event(event) => self.event(index, event),
             ActionKind::Note { level, text } => {
                 self.say(format!("n{index} note {level:?}: {text}"));
-                if level == NoteLevel::Error {
-                    self.fail(format!("n{index} notes an error: {text}"));
+                // The one thing that a person should look at and that passes.
+                let waits = self.plan.faults.absent > 0 && text.starts_with(SIGNER_IS_AWAY);
+                if level == NoteLevel::Error && !waits {
+                    self.blame(index, format!("n{index} notes an error: {text}"));
                 }
             }
         }
     }
 
+    pub(crate) fn is_absent(&self, index: usize) -> bool {
+        self.hosts[index].absent_until > self.now
+    }
+
+    /// Signer and wallet go away until a time.
+    pub(crate) fn go_away(&mut self, index: usize, until: u64) {
+        self.hosts[index].absent_until = until;
+        let boot = self.hosts[index].boot;
+        self.say(format!("n{index}: signer and wallet are away"));
+        self.stats.absences += 1;
+        self.at(until, Happening::Return { host: index, boot });
+    }
+
+    /// What a port says that is away; nothing when it just answers late.
+    fn absent_answer(&mut self, ask: &Ask) -> Option<Answer> {
+        if self.rng.chance(500) {
+            return None;
+        }
+        let away = || WalletError::Unavailable("it is away".into());
+        match ask {
+            Ask::Sign(_) => Some(Answer::Signed(SigningAnswer::Unavailable)),
+            Ask::Funding(_) => Some(Answer::Funding(Err(away()))),
+            Ask::Coins(_) => Some(Answer::Coins(Err(away()))),
+            Ask::WalletSign { .. } => Some(Answer::WalletSigned(Err(away()))),
+            Ask::WalletScript => Some(Answer::WalletScript(Err(away()))),
+            Ask::Route(_) | Ask::ReleaseCoins(_) | Ask::Record(_) | Ask::Utxo(_) => None,
+        }
+    }
+
     fn ask(&mut self, index: usize, id: RequestId, ask: Ask) {
+        if self.faults.absent > 0 && !self.is_absent(index) && self.rng.chance(self.faults.absent) {
+            let most = ABSENCE_MILLIS.min(ABSENCE_BLOCKS * self.block_interval());
+            let until = self.now + 1 + self.delay(most);
+            self.go_away(index, until);
+        }
+        let boot = self.hosts[index].boot;
+        let mut delay = self.delay(self.faults.answer);
+        if self.is_absent(index) {
+            if let Some(answer) = self.absent_answer(&ask) {
+                let answer = Box::new(answer);
+                return self.after(
+                    delay,
+                    Happening::Answer {
+                        host: index,
+                        boot,
+                        id,
+                        answer,
+                    },
+                );
+            }
+            if matches!(ask, Ask::Sign(_)) {
+                delay += self.hosts[index].absent_until - self.now;
+            }
+        }
         let host = &mut self.hosts[index];
         let height = host
             .node
@@ -310,8 +411,6 @@ impl World {
             Ask::Record(key) => Answer::Record(host.disk.read(&key)),
             Ask::Utxo(scid) => Answer::Utxo(self.utxo(scid)),
         };
-        let boot = self.hosts[index].boot;
-        let delay = self.delay(self.faults.answer);
         self.after(
             delay,
             Happening::Answer {
@@ -342,14 +441,27 @@ impl World {
         let mut answer = None;
         for tx in package {
             if let Err(what) = self.check_broadcast(index, &tx) {
-                return self.fail(format!("n{index}: {what}"));
+                self.blame(index, format!("n{index}: {what}"));
             }
+            if self.is_absent(index) && !matches!(tx, BroadcastTx::Ready(_)) {
+                answer = Some(BroadcastAnswer::Unsigned("the signer is away".into()));
+                continue;
+            }
+            let revoked = self.revoked_by(index, &tx);
             match tx.complete(&self.hosts[index].keys) {
-                Ok(tx) => txs.push(tx),
+                Ok(tx) => {
+                    let txid = tx.compute_txid();
+                    self.broadcasters.entry(txid).or_insert(index);
+                    if let Some(breach) = revoked {
+                        self.villainy.revoked.insert(txid, breach);
+                    }
+                    txs.push(tx);
+                }
                 Err(error) => {
-                    self.fail(format!(
-                        "n{index}: the signer refuses a broadcast: {error:?}"
-                    ));
+                    self.blame(
+                        index,
+                        format!("n{index}: the signer refuses a broadcast: {error:?}"),
+                    );
                     answer = Some(BroadcastAnswer::Unsigned(format!("{error:?}")));
                 }
             }
@@ -358,9 +470,10 @@ impl World {
         let ids: Vec<Txid> = txs.iter().map(Transaction::compute_txid).collect();
         self.say(format!("n{index} broadcasts {ids:?}: {answer:?}"));
         if let BroadcastAnswer::Other(why) = &answer {
-            self.fail(format!(
-                "n{index} broadcasts {ids:?}, which is refused: {why}"
-            ));
+            self.blame(
+                index,
+                format!("n{index} broadcasts {ids:?}, which is refused: {why}"),
+            );
         }
         let boot = self.hosts[index].boot;
         let delay = self.delay(self.faults.answer);
@@ -439,9 +552,10 @@ impl World {
         if let Some(known) = host.events.get(&event.number) {
             if *known != event.event {
                 let number = event.number;
-                self.fail(format!(
-                    "n{index}: event {number} changed after it was told"
-                ));
+                self.blame(
+                    index,
+                    format!("n{index}: event {number} changed after it was told"),
+                );
             }
             return;
         }
@@ -451,9 +565,13 @@ impl World {
             .map_or(0, |(number, _)| *number);
         if event.number != last + 1 {
             let number = event.number;
-            return self.fail(format!("n{index}: event {number} follows event {last}"));
+            if !self.is_villain(index) {
+                return self.fail(format!("n{index}: event {number} follows event {last}"));
+            }
         }
-        host.events.insert(event.number, event.event.clone());
+        self.hosts[index]
+            .events
+            .insert(event.number, event.event.clone());
         self.say(format!(
             "n{index} event {}: {}",
             event.number,

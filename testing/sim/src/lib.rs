@@ -4,14 +4,15 @@
 //! committed, connections that break after any message, a wallet and a signer. There are no threads and no
 //! clock: time is a queue of happenings, and chance comes from the seed, so that the same seed gives the same
 //! run, byte for byte. Users open channels, pay each other over several hops in both directions, and close,
-//! together or by force, while nodes crash at the boundaries of their batches, connections break, commits and
-//! answers are slow, and blocks come late, at different times, and are replaced.
+//! together or by force, while nodes crash at the boundaries of their batches, connections break and stall,
+//! commits and answers are slow or fail, feerates jump, and blocks come late, at different times, empty or
+//! censored, and are replaced. One of the hosts may be a cheater, or have more bad luck than the others.
 //!
 //! Checkers outside of the nodes look at every step (`check`), at the end of every payment (`task`), and at the
 //! ledger once all is quiet and once all is back on chain (`phase`).
 //!
 //! ```
-//! let outcome = fulmen_sim::run(1, false);
+//! let outcome = fulmen_sim::run(1);
 //! assert_eq!(outcome.failure, None);
 //! ```
 //!
@@ -20,6 +21,8 @@
 
 mod chainside;
 mod check;
+mod coverage;
+mod diagram;
 mod disk;
 mod drive;
 mod host;
@@ -28,19 +31,36 @@ mod outbox;
 mod phase;
 pub mod plan;
 mod rng;
+mod shrink;
 mod task;
 mod trace;
+mod twist;
 mod user;
+mod villain;
 mod wallet;
 mod wire;
 mod world;
 
+pub use coverage::Coverage;
+pub use diagram::diagram;
 pub use rng::Rng;
-pub use trace::Trace;
+pub use shrink::shrink;
+pub use trace::{Keep, Trace};
 pub use world::Stats;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use plan::Plan;
 use world::World;
+
+/// How a run is watched. It changes nothing in the run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// What becomes of the trace's lines.
+    pub trace: Keep,
+    /// Whether what is reached is counted.
+    pub coverage: bool,
+}
 
 /// What came of a run.
 #[derive(Clone, Debug)]
@@ -51,30 +71,40 @@ pub struct Outcome {
     pub failure: Option<String>,
     /// The hash of all that happened.
     pub hash: String,
-    /// The last lines of the trace.
-    pub tail: Vec<String>,
+    /// The lines of the trace that were kept.
+    pub lines: Vec<String>,
     /// What was counted.
     pub stats: Stats,
+    /// What was reached.
+    pub coverage: Coverage,
     /// How long it lasted for the nodes, in milliseconds.
     pub simulated_millis: u64,
 }
 
-/// Runs the world of a seed. The trace is printed as it grows if `print` is set.
-pub fn run(seed: u64, print: bool) -> Outcome {
-    run_plan(Plan::draw(seed), print)
+/// Runs the world of a seed.
+pub fn run(seed: u64) -> Outcome {
+    run_plan(Plan::draw(seed), Options::default())
 }
 
-/// Runs a plan.
-pub fn run_plan(plan: Plan, print: bool) -> Outcome {
+/// Runs a plan. A panic anywhere in it is a failure like others.
+pub fn run_plan(plan: Plan, options: Options) -> Outcome {
     let seed = plan.seed;
-    let mut world = World::new(plan, print);
-    world.run();
+    let mut world = World::new(plan, options);
+    let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
+    if let Err(panic) = ran {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied());
+        world.fail(format!("a panic: {}", text.unwrap_or("of another kind")));
+    }
     Outcome {
         seed,
         failure: world.failure.clone(),
         hash: world.trace.hash(),
-        tail: world.trace.tail(),
-        stats: world.stats,
+        lines: world.trace.lines(),
         simulated_millis: world.elapsed(),
+        stats: world.stats,
+        coverage: world.coverage,
     }
 }

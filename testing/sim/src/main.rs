@@ -1,33 +1,55 @@
 //! The simulator as a command.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
-use fulmen_sim::{Outcome, Stats, plan::Plan};
+use fulmen_sim::{Coverage, Keep, Options, Outcome, Stats, plan::Plan};
+
+/// One of so many seeds is run twice.
+const TWICE: u64 = 20;
 
 /// Runs networks of real nodes in one process, each fixed by a seed.
 #[derive(Debug, Parser)]
 #[command(
     version,
-    after_help = "Examples:\n  fulmen-sim --seed 7            one run, with its trace\n  fulmen-sim --seed 7 --plan     what that run is like, without running it\n  fulmen-sim --seeds 0..1000     many runs, and a summary\n  fulmen-sim --seeds 0..1000 --keep-going   the same, not stopping at the first failure"
+    after_help = "Examples:\n  fulmen-sim --seed 7               one run, with its trace\n  fulmen-sim --seed 7 --plan        what that run is like, without running it\n  fulmen-sim --seed 7 --diagram     its messages as a Mermaid sequence diagram\n  fulmen-sim --seed 7 --shrink      the smallest plan that fails like it, to be kept in testing/sim/plans\n  fulmen-sim --file FILE            the run of a plan that was kept\n  fulmen-sim --seeds 0..1000        many runs, and a summary\n  fulmen-sim --seeds 0..1000 --keep-going --coverage   not stopping at failures, and what was reached"
 )]
 struct Arguments {
     /// Run this seed and print what happens
-    #[arg(long, conflicts_with = "seeds", required_unless_present = "seeds")]
+    #[arg(long, group = "what")]
     seed: Option<u64>,
+    /// Run the plan of a file and print what happens
+    #[arg(long, group = "what", value_name = "FILE")]
+    file: Option<PathBuf>,
     /// Run the seeds from A up to, not including, B
-    #[arg(long, value_name = "A..B", value_parser = range)]
+    #[arg(long, value_name = "A..B", value_parser = range, group = "what")]
     seeds: Option<(u64, u64)>,
-    /// Print the plan of the seed only
-    #[arg(long, requires = "seed")]
+    /// Print the plan only
+    #[arg(long, conflicts_with = "seeds")]
     plan: bool,
+    /// Look for the smallest plan that fails in the same way, and print it
+    #[arg(long, conflicts_with = "seeds")]
+    shrink: bool,
+    /// How long to look for it, in seconds
+    #[arg(long, default_value_t = 120)]
+    patience: u64,
+    /// Print the messages as a sequence diagram instead of the trace
+    #[arg(long, conflicts_with = "seeds")]
+    diagram: bool,
     /// Print no trace
     #[arg(long)]
     quiet: bool,
     /// Go on after a failure
     #[arg(long)]
     keep_going: bool,
+    /// Begin no new seed after so many minutes
+    #[arg(long, value_name = "MINUTES")]
+    minutes: Option<u64>,
+    /// Count what is reached and list what is not
+    #[arg(long)]
+    coverage: bool,
 }
 
 fn range(text: &str) -> Result<(u64, u64), String> {
@@ -40,40 +62,103 @@ fn range(text: &str) -> Result<(u64, u64), String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Some(seed) = arguments.seed {
-        if arguments.plan {
-            println!("{:#?}", Plan::draw(seed));
-            return ExitCode::SUCCESS;
-        }
-        let outcome = fulmen_sim::run(seed, !arguments.quiet);
-        println!("{}", summary(&outcome.stats));
-        println!("seed {seed}: trace {}", outcome.hash);
-        return report(&[outcome]);
+    if let Some((from, to)) = arguments.seeds {
+        return many(from, to, &arguments);
     }
-    let (from, to) = arguments.seeds.unwrap_or((0, 0));
-    many(from, to, arguments.keep_going)
+    let plan = match (arguments.seed, &arguments.file) {
+        (Some(seed), _) => Ok(Plan::draw(seed)),
+        (None, Some(file)) => std::fs::read_to_string(file)
+            .map_err(|e| e.to_string())
+            .and_then(|text| Plan::from_text(&text))
+            .map_err(|e| format!("{}: {e}", file.display())),
+        (None, None) => Err("give --seed, --seeds or --file; see --help".to_owned()),
+    };
+    match plan {
+        Ok(plan) => one(plan, &arguments),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
-fn many(from: u64, to: u64, keep_going: bool) -> ExitCode {
+fn one(plan: Plan, arguments: &Arguments) -> ExitCode {
+    if arguments.plan {
+        println!("{}", plan.to_text());
+        return ExitCode::SUCCESS;
+    }
+    if arguments.shrink {
+        let most = Duration::from_secs(arguments.patience);
+        let Some((plan, failure)) = fulmen_sim::shrink(&plan, most) else {
+            eprintln!("this plan does not fail");
+            return ExitCode::FAILURE;
+        };
+        eprintln!("{failure}");
+        println!("{}", plan.to_text());
+        return ExitCode::SUCCESS;
+    }
+    let trace = match (arguments.diagram, arguments.quiet) {
+        (true, _) => Keep::All,
+        (false, true) => Keep::Tail,
+        (false, false) => Keep::Print,
+    };
+    let options = Options {
+        trace,
+        coverage: arguments.coverage,
+    };
+    let outcome = fulmen_sim::run_plan(plan, options);
+    if arguments.diagram {
+        println!("{}", fulmen_sim::diagram(&outcome.lines));
+        return report(&[outcome]);
+    }
+    println!("{}", summary(&outcome.stats));
+    println!("seed {}: trace {}", outcome.seed, outcome.hash);
+    if arguments.coverage {
+        println!("{}", outcome.coverage.report());
+    }
+    report(&[outcome])
+}
+
+fn many(from: u64, to: u64, arguments: &Arguments) -> ExitCode {
     let begun = Instant::now();
     let mut sum = Stats::default();
+    let mut coverage = Coverage::default();
     let mut failed = Vec::new();
     let mut simulated = 0;
     let mut said = Instant::now();
-    let mut runs = 0u64;
+    let mut all = Vec::new();
+    let options = Options {
+        trace: Keep::Tail,
+        coverage: arguments.coverage,
+    };
     for seed in from..to {
-        let outcome = fulmen_sim::run(seed, false);
-        runs += 1;
+        let minutes = begun.elapsed().as_secs() / 60;
+        if arguments.minutes.is_some_and(|most| minutes >= most) {
+            println!("{most} minutes are over before seed {seed}", most = minutes);
+            break;
+        }
+        let mut outcome = fulmen_sim::run_plan(Plan::draw(seed), options);
+        if seed % TWICE == 0 && outcome.failure.is_none() {
+            let again = fulmen_sim::run(seed);
+            if again.hash != outcome.hash {
+                outcome.failure = Some("the same seed gave another run".into());
+            }
+        }
+        all.push((
+            outcome.stats.steps,
+            outcome.stats.paid + outcome.stats.unpaid,
+        ));
         simulated += outcome.simulated_millis;
         sum.add(&outcome.stats);
+        coverage.add(&outcome.coverage);
         if let Some(failure) = &outcome.failure {
             println!("seed {seed} FAILED: {failure}");
             failed.push(outcome);
-            if !keep_going {
+            if !arguments.keep_going {
                 break;
             }
         }
-        if said.elapsed().as_secs() >= 5 {
+        if said.elapsed().as_secs() >= 10 {
             said = Instant::now();
             println!(
                 "{} of {} seeds, {} failed",
@@ -85,12 +170,24 @@ fn many(from: u64, to: u64, keep_going: bool) -> ExitCode {
     }
     let seconds = begun.elapsed().as_secs_f64();
     println!(
-        "{runs} seeds in {seconds:.1} s, {} simulated minutes, {:.0} steps per second",
-        simulated / 60_000,
-        rate(sum.steps, seconds)
+        "{} seeds in {seconds:.1} s, {:.1} simulated days, {:.0} steps per second; medians: {} steps, {} payments",
+        all.len(),
+        rate(simulated, 86_400_000.0),
+        rate(sum.steps, seconds),
+        median(all.iter().map(|(steps, _)| *steps)),
+        median(all.iter().map(|(_, payments)| *payments)),
     );
     println!("{}", summary(&sum));
+    if arguments.coverage {
+        println!("{}", coverage.report());
+    }
     report(&failed)
+}
+
+fn median(numbers: impl Iterator<Item = u64>) -> u64 {
+    let mut numbers: Vec<u64> = numbers.collect();
+    numbers.sort_unstable();
+    numbers.get(numbers.len() / 2).copied().unwrap_or(0)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for people to read")]
@@ -98,25 +195,13 @@ fn rate(count: u64, seconds: f64) -> f64 {
     count as f64 / seconds.max(0.001)
 }
 
-fn summary(s: &Stats) -> String {
-    format!(
-        "{} steps, {} messages, {} channels, {} payments succeeded and {} failed, {} forwards, {} crashes ({} batches lost), {} disconnects, {} blocks, {} reorgs, {} closes ({} by force, {} of them with HTLCs), {} restarts compared",
-        s.steps,
-        s.messages,
-        s.channels,
-        s.paid,
-        s.unpaid,
-        s.forwards,
-        s.crashes,
-        s.lost_batches,
-        s.disconnects,
-        s.blocks,
-        s.reorgs,
-        s.closes,
-        s.forced,
-        s.forced_in_flight,
-        s.restores
-    )
+fn summary(stats: &Stats) -> String {
+    let counts: Vec<String> = stats
+        .named()
+        .iter()
+        .map(|(name, count)| format!("{count} {name}"))
+        .collect();
+    counts.join(", ")
 }
 
 fn report(outcomes: &[Outcome]) -> ExitCode {

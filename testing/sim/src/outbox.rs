@@ -84,8 +84,13 @@ impl Outbox {
         self.begun.remove(&(peer, epoch));
     }
 
-    /// Takes the next action that may leave.
-    pub(crate) fn next(&mut self) -> Option<Leaving> {
+    /// How many actions wait.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Takes the next action that may leave. While the signer is away no message that needs it may.
+    pub(crate) fn next(&mut self, signer_is_here: bool) -> Option<Leaving> {
         let mut blocked: BTreeSet<Lane> = BTreeSet::new();
         let mut busy: BTreeSet<(PublicKey, ConnEpoch)> = BTreeSet::new();
         let mut found = None;
@@ -104,7 +109,8 @@ impl Outbox {
                         && (self.begun.contains(&connection)
                             || matches!(message, OutMessage::Ready(Message::Init(_))))
                         && !(is_reestablish && blocked.contains(&own));
-                    is_durable && in_order
+                    let is_signed = signer_is_here || matches!(message, OutMessage::Ready(_));
+                    is_durable && in_order && is_signed
                 }
                 // What was said before goes out first.
                 ActionKind::Disconnect { peer, epoch, .. } => {

@@ -7,8 +7,8 @@ use fulmen_node::{ChannelState, Node};
 use fulmen_types::{ChannelId, Msat};
 
 use crate::{
-    plan::Faults,
-    user::{Stage, TaskKind},
+    plan::{Faults, Trick},
+    user::{Again, Stage, TaskKind},
     world::{Happening, World},
 };
 
@@ -68,6 +68,9 @@ impl World {
                     for payment in self.plan.payments.clone() {
                         self.want(payment.at, TaskKind::Pay(payment));
                     }
+                    if let Some(villain) = self.plan.villain {
+                        self.after(villain.at, Happening::Villainy);
+                    }
                 }
             }
             Phase::Pay => {
@@ -106,7 +109,7 @@ impl World {
                 if lasted > 120_000 {
                     self.calm();
                 }
-                if self.users.tasks.iter().all(|task| task.is_over()) && self.is_closed() {
+                if self.tasks_are_over() && self.is_closed() {
                     self.enter(Phase::Settle);
                 }
             }
@@ -115,6 +118,7 @@ impl World {
                     self.calm();
                 }
                 if self.is_settled() {
+                    self.check_breaches();
                     self.check_chain_ledger();
                     self.enter(Phase::Over);
                 }
@@ -178,30 +182,63 @@ impl World {
         let Some(nodes) = self.nodes() else {
             return false;
         };
-        self.users.tasks.iter().all(|task| task.is_over())
-            && self.users.payments.values().all(|p| p.sent.is_some())
-            && nodes.iter().all(|node| {
+        self.tasks_are_over()
+            && self.users.payments.values().all(|p| {
+                let told =
+                    p.sent.is_some() || self.is_villain(p.ends.0) || self.is_villain(p.ends.1);
+                let again = p.again.as_ref();
+                told && again.is_none_or(|a| {
+                    a.sent.is_some() || self.is_villain(a.host) || self.is_villain(p.ends.1)
+                })
+            })
+            && self.honest(&nodes).all(|node| {
                 node.payments().next().is_none()
                     && node.channels_info().iter().all(|c| {
                         let on_chain = matches!(
                             c.state,
                             ChannelState::ForceClosing(_) | ChannelState::OnChain(_)
                         );
-                        on_chain
-                            || (c.htlcs == (0, 0)
-                                && c.state == (ChannelState::Normal { usable: true }))
+                        let forced = self.forced.contains(&c.channel_id);
+                        let usable = c.state == (ChannelState::Normal { usable: true });
+                        !self.users.channels.contains_key(&c.channel_id)
+                            || on_chain
+                            || (c.htlcs == (0, 0) && usable)
+                            // What a villain offered is its own concern.
+                            || (c.htlcs.0 == 0 && forced && self.villainy.on)
                     })
             })
+    }
+
+    /// The nodes that play no tricks.
+    fn honest<'a>(&'a self, nodes: &'a [&'a Node]) -> impl Iterator<Item = &'a Node> {
+        let honest = |(index, node): (usize, &&'a Node)| (!self.is_villain(index)).then_some(*node);
+        nodes.iter().enumerate().filter_map(honest)
+    }
+
+    /// Whether users have all that they wanted, as far as it depends on honest nodes.
+    fn tasks_are_over(&self) -> bool {
+        self.users.tasks.iter().all(|task| {
+            let of_villain = match &task.kind {
+                TaskKind::Open(_) => false,
+                TaskKind::Pay(plan) => self.is_villain(plan.from) || self.is_villain(plan.to),
+                TaskKind::PayAgain { plan, from, .. } => {
+                    self.is_villain(*from) || self.is_villain(plan.to)
+                }
+                TaskKind::Close { by, .. } => self.is_villain(*by),
+            };
+            task.is_over() || of_villain
+        })
     }
 
     fn is_closed(&self) -> bool {
         let Some(nodes) = self.nodes() else {
             return false;
         };
-        nodes.iter().all(|node| {
-            node.channels_info()
-                .iter()
-                .all(|c| matches!(c.state, ChannelState::OnChain(_)))
+        self.honest(&nodes).all(|node| {
+            node.channels_info().iter().all(|c| {
+                matches!(c.state, ChannelState::OnChain(_))
+                    || !self.users.channels.contains_key(&c.channel_id)
+            })
         })
     }
 
@@ -211,8 +248,24 @@ impl World {
         };
         let swept = |node: &&Node| node.balance_info().sweeps.is_empty();
         // Deep enough that nothing is on its way any more.
-        nodes.iter().all(swept)
-            && self.chain.mempool().is_empty()
+        // Who had bad luck, and no old state, gets everything back as well.
+        let unlucky = self.plan.villain.filter(|v| {
+            matches!(
+                v.trick,
+                Trick::LongOutage { .. } | Trick::AbsentSigner { .. }
+            )
+        });
+        let has_all = unlucky.is_none_or(|v| {
+            let node = nodes[v.host];
+            let closed = node
+                .channels_info()
+                .iter()
+                .all(|c| matches!(c.state, ChannelState::OnChain(_)));
+            closed && swept(&node)
+        });
+        has_all
+            && self.honest(&nodes).all(|node| swept(&node))
+            && (self.chain.mempool().is_empty() || self.villainy.on)
             && self.now - self.phase_since > 30_000
     }
 
@@ -251,6 +304,22 @@ impl World {
 
     fn begin_close(&mut self) {
         for (channel_id, plan) in self.users.channels.clone() {
+            if self.is_villain(plan.from) || self.is_villain(plan.to) {
+                let by = if self.is_villain(plan.from) {
+                    plan.to
+                } else {
+                    plan.from
+                };
+                self.want(
+                    0,
+                    TaskKind::Close {
+                        channel_id,
+                        by,
+                        force: true,
+                    },
+                );
+                continue;
+            }
             if self.forced.contains(&channel_id) {
                 continue;
             }
@@ -333,6 +402,15 @@ impl World {
             if let (Some(Ok(fee)), true) = (&payment.sent, payment.ends.0 == host) {
                 sum -= i128::from(payment.amount_msat) + i128::from(*fee);
             }
+            if let Some(Again {
+                host: payer,
+                sent: Some(Ok(fee)),
+                ..
+            }) = &payment.again
+                && *payer == host
+            {
+                sum -= i128::from(payment.amount_msat) + i128::from(*fee);
+            }
         }
         sum
     }
@@ -340,8 +418,26 @@ impl World {
     /// Nothing is in flight: payments ended the same at both ends, and every msat is where it should be.
     fn check_lightning_ledger(&mut self) {
         for (hash, payment) in self.users.payments.clone() {
+            let again = payment.again.as_ref().and_then(|again| again.sent.as_ref());
+            let told = [payment.sent.as_ref(), again];
+            let paid = told.iter().flatten().filter(|sent| sent.is_ok()).count();
+            let ends = [payment.ends.0, payment.ends.1];
+            let third = payment.again.as_ref().map(|again| again.host);
+            if ends
+                .into_iter()
+                .chain(third)
+                .any(|end| self.is_villain(end))
+            {
+                continue;
+            }
+            if paid > 1 {
+                self.fail(format!("payment {hash} was paid by two: {told:?}"));
+            }
             match (&payment.sent, payment.received) {
-                (Some(Ok(_)), Some(_)) | (Some(Err(_)), None) => {}
+                (Some(_), Some(_)) if paid == 1 => {}
+                (Some(_), None) if paid == 0 => {}
+                // Somebody on the way kept the preimage to itself and lost by it.
+                (Some(_), Some(_)) if self.villainy.on => {}
                 // An HTLC without an output is lost to whom has it, when its channel is closed by force.
                 (Some(_), _) if self.may_be_trimmed(payment.amount_msat) => {}
                 (sent, received) => {
@@ -405,11 +501,6 @@ impl World {
                 .filter(|fee| fee.payer == Some(index))
                 .map(|f| f.sat)
                 .sum();
-            let shared: u64 = fees
-                .iter()
-                .filter(|fee| fee.payer.is_none())
-                .map(|f| f.sat)
-                .sum();
             let channels = self.users.channels.len();
             let rounding = 1_000 * i128::try_from(channels).unwrap_or(0);
             let anchors = if self.forced.is_empty() {
@@ -418,7 +509,7 @@ impl World {
                 660 * i128::try_from(channels).unwrap_or(0)
             };
             let least = i128::from(paid) * 1_000 - rounding;
-            let most = (i128::from(paid) + i128::from(shared) + anchors) * 1_000 + rounding;
+            let most = (i128::from(paid) + anchors) * 1_000 + rounding;
             let exact = self.forced.is_empty();
             let trimmed: u64 = self
                 .users
@@ -426,10 +517,18 @@ impl World {
                 .values()
                 .map(|payment| payment.amount_msat)
                 .filter(|amount| self.may_be_trimmed(*amount))
+                .map(|amount| amount + (amount / 100).max(5_000))
                 .sum();
             let most = most + i128::from(trimmed);
+            if self.is_villain(index) {
+                self.say(format!(
+                    "n{index} had {expected} msat to expect and has lost {lost}"
+                ));
+                self.check_bad_luck(index, lost, most);
+                continue;
+            }
             self.say(format!(
-                "n{index} began with {initial} sat, lightning made {} msat, has {held} sat; fees {paid} and a share of {shared} sat",
+                "n{index} began with {initial} sat, lightning made {} msat, has {held} sat; fees {paid} sat",
                 self.earned(index)
             ));
             if lost > most || (exact && lost < least) {
@@ -442,9 +541,25 @@ impl World {
         let left = i128::from(initial_in_all) - i128::from(held_in_all) - i128::from(fees);
         let bound = 660 * i128::try_from(self.users.channels.len()).unwrap_or(0);
         let bound = if self.forced.is_empty() { 0 } else { bound };
-        if left < 0 || left > bound {
+        if left < 0 || (left > bound && !self.villainy.on) {
             self.fail(format!(
                 "{left} sat are with nobody; {bound} may be in anchors"
+            ));
+        }
+    }
+
+    /// Who has more bad luck than the budget allows, and a state that is not old, loses no more than what was
+    /// in flight.
+    fn check_bad_luck(&mut self, index: usize, lost: i128, most: i128) {
+        let exposed = match self.plan.villain.map(|v| v.trick) {
+            Some(Trick::LongOutage { .. } | Trick::AbsentSigner { .. }) => true,
+            Some(_) | None => false,
+        };
+        let in_flight = |plan: &crate::plan::PaymentPlan| 2 * plan.amount_msat;
+        let payments: u64 = self.plan.payments.iter().map(in_flight).sum();
+        if exposed && lost > most + i128::from(payments) {
+            self.fail(format!(
+                "n{index} had bad luck and lost {lost} msat, more than was ever in flight"
             ));
         }
     }
@@ -455,11 +570,7 @@ impl World {
             .users
             .channels
             .iter()
-            .filter_map(|(id, plan)| {
-                let own = self.hosts[plan.from].channels();
-                let funding = own.iter().find(|c| c.channel_id == *id)?.funding?;
-                Some((funding, plan.from))
-            })
+            .filter_map(|(id, plan)| Some((*self.users.fundings.get(id)?, plan.from)))
             .collect();
         let mut fees = Vec::new();
         for height in self.first_height + 1..=self.chain.height() {
@@ -497,16 +608,7 @@ impl World {
                     .input
                     .iter()
                     .find_map(|i| fundings.get(&i.previous_output));
-                let claim = || {
-                    // A claim is paid by whom it pays, where it pays one alone.
-                    let mut owners = tx.output.iter().map(|out| {
-                        self.hosts
-                            .iter()
-                            .position(|h| h.wallet.script() == out.script_pubkey)
-                    });
-                    let first = owners.next()??;
-                    owners.all(|owner| owner == Some(first)).then_some(first)
-                };
+                let claim = || self.broadcasters.get(&tx.compute_txid()).copied();
                 let payer = of_funding.or(of_close.copied()).or_else(claim);
                 fees.push(Fee {
                     payer,

@@ -1,9 +1,11 @@
 //! What a run is like: drawn from its seed before anything happens.
 
+use serde::{Deserialize, Serialize};
+
 use crate::rng::Rng;
 
 /// A channel to open.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChannelPlan {
     /// Who opens it.
     pub from: usize,
@@ -20,7 +22,7 @@ pub struct ChannelPlan {
 }
 
 /// A payment to make.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaymentPlan {
     /// Milliseconds after the payments begin.
     pub at: u64,
@@ -32,10 +34,74 @@ pub struct PaymentPlan {
     pub amount_msat: u64,
     /// Whether the invoice leaves the amount open.
     pub amountless: bool,
+    /// Somebody else who pays the same invoice, so that two HTLCs of one hash are under way.
+    pub again: Option<usize>,
+}
+
+/// What the one host that is no ordinary one does. All others are honest, within the budget of faults, and must
+/// not lose anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Trick {
+    /// It broadcasts revoked commitments, with all that its node of that time does to enforce them.
+    Revoked,
+    /// From the moment that a channel of it holds an HTLC it says nothing more to anybody for so many blocks,
+    /// or never; the chain it uses as ever. So it withholds, holds to the deadline, and shows preimages
+    /// on chain only.
+    Silent {
+        /// For how long.
+        blocks: Option<u32>,
+    },
+    /// So many of a thousand of its messages are changed, dropped, doubled or replaced by earlier ones.
+    Mutator {
+        /// How many.
+        permille: u64,
+    },
+    /// Its `channel_reestablish` is not true.
+    Liar,
+    /// It sends much that nobody asked for.
+    Flooder,
+    /// Its disk is replaced by an older state of it. This is beyond the budget.
+    OldBackup,
+    /// It is away for so many blocks, beyond every deadline.
+    LongOutage {
+        /// For how long.
+        blocks: u32,
+    },
+    /// Its signer is away for so many blocks, beyond every deadline.
+    AbsentSigner {
+        /// For how long.
+        blocks: u32,
+    },
+}
+
+impl Trick {
+    /// Whether the host means no harm, but has more bad luck than the budget allows.
+    pub const fn is_bad_luck(&self) -> bool {
+        match self {
+            Self::OldBackup | Self::LongOutage { .. } | Self::AbsentSigner { .. } => true,
+            Self::Revoked
+            | Self::Silent { .. }
+            | Self::Mutator { .. }
+            | Self::Liar
+            | Self::Flooder => false,
+        }
+    }
+}
+
+/// Who plays a trick, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Villain {
+    /// Who.
+    pub host: usize,
+    /// Milliseconds after the payments begin.
+    pub at: u64,
+    /// What.
+    pub trick: Trick,
 }
 
 /// How often what goes wrong, in thousandths.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Faults {
     /// Crash at a commit, before or after it counts.
     pub crash: u64,
@@ -53,10 +119,49 @@ pub struct Faults {
     pub outage: u64,
     /// The longest delay of an answer of signer, wallet, router or chain, in milliseconds.
     pub answer: u64,
+    /// A message begins a stall of its direction of the connection.
+    pub stall: u64,
+    /// After a delivered message both ends dial, though they are connected.
+    pub race: u64,
+    /// A commit fails, or finds the disk full: the node stops and what was not durable is gone.
+    pub failing_commit: u64,
+    /// At a question signer and wallet go away for a while.
+    pub absent: u64,
+    /// Before a block a transaction is dropped from the mempool.
+    pub evict: u64,
+    /// A block is empty; never more than two in a row.
+    pub empty_block: u64,
+    /// Before a block the miners agree to leave a transaction out for up to three blocks.
+    pub censor: u64,
+    /// Feerates rise at once by a factor of up to eight for some blocks.
+    pub spike: u64,
+}
+
+impl Faults {
+    /// Every kind by its name, for who leaves kinds out.
+    pub fn kinds(&mut self) -> [(&'static str, &mut u64); 15] {
+        [
+            ("crash", &mut self.crash),
+            ("disconnect", &mut self.disconnect),
+            ("reorg", &mut self.reorg),
+            ("delay", &mut self.delay),
+            ("commit", &mut self.commit),
+            ("block_delay", &mut self.block_delay),
+            ("answer", &mut self.answer),
+            ("stall", &mut self.stall),
+            ("race", &mut self.race),
+            ("failing_commit", &mut self.failing_commit),
+            ("absent", &mut self.absent),
+            ("evict", &mut self.evict),
+            ("empty_block", &mut self.empty_block),
+            ("censor", &mut self.censor),
+            ("spike", &mut self.spike),
+        ]
+    }
 }
 
 /// The whole plan of a run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The seed.
     pub seed: u64,
@@ -82,6 +187,14 @@ pub struct Plan {
     pub feerate_change: u64,
     /// Feerates in sat per 1000 weight units: background, normal, urgent.
     pub feerates: [u32; 3],
+    /// Whether miners leave out what pays less than the background feerate.
+    pub fee_market: bool,
+    /// `cltv_expiry_delta` that everybody asks for.
+    pub cltv_expiry_delta: u16,
+    /// Whether a restart is compared with the running node after every batch, not after some.
+    pub compare_always: bool,
+    /// The host that is no ordinary one.
+    pub villain: Option<Villain>,
 }
 
 impl Plan {
@@ -108,13 +221,88 @@ impl Plan {
             faults_at_close: rng.chance(500),
             feerate_change: if rng.chance(500) { 300 } else { 0 },
             feerates: [253, 500, 1_000],
+            fee_market: false,
+            cltv_expiry_delta: u16::try_from(rng.between(34, 80)).unwrap_or(34),
+            compare_always: rng.chance(20),
+            villain: None,
         };
         if rng.chance(300) {
             let scale = u32::try_from(rng.between(2, 10)).unwrap_or(2);
             plan.feerates = plan.feerates.map(|rate| rate * scale);
         }
+        // Without anchors a commitment's fee can't be raised afterwards.
+        plan.fee_market = plan.channels.iter().all(|c| c.anchors) && rng.chance(500);
+        if plan.fee_market {
+            // Spikes pass; what rises for good leaves mutual closes behind.
+            plan.feerate_change = 0;
+        }
+        plan.villain = draw_villain(rng, &plan);
+        if plan.villain.is_some() {
+            // Time enough for the budget: an outage, a reorganisation, empty blocks and censorship.
+            plan.to_self_delay = plan.to_self_delay.max(18);
+        }
         plan
     }
+
+    /// The plan as text.
+    pub fn to_text(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a plan is numbers and lists of numbers")
+    }
+
+    /// The plan of a text.
+    ///
+    /// # Errors
+    /// The text is no plan, or its numbers don't fit each other.
+    pub fn from_text(text: &str) -> Result<Self, String> {
+        let plan: Self = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        let is_host = |host: &usize| *host < plan.nodes;
+        let hosts = plan
+            .channels
+            .iter()
+            .flat_map(|c| [Some(c.from), Some(c.to), c.force_close])
+            .chain(
+                plan.payments
+                    .iter()
+                    .flat_map(|p| [Some(p.from), Some(p.to), p.again]),
+            )
+            .chain([plan.villain.map(|v| v.host)])
+            .flatten();
+        if plan.nodes < 2 || !hosts.into_iter().all(|host| is_host(&host)) {
+            return Err("the plan names hosts that it does not have".into());
+        }
+        Ok(plan)
+    }
+}
+
+fn draw_villain(rng: &mut Rng, plan: &Plan) -> Option<Villain> {
+    let draw = rng.below(1_000);
+    let blocks = rng.between(3, 60);
+    let blocks = u32::try_from(blocks).unwrap_or(3);
+    let trick = match draw {
+        0..400 => return None,
+        400..600 => Trick::Revoked,
+        600..700 => Trick::Silent {
+            blocks: rng.chance(600).then_some(blocks),
+        },
+        700..800 => Trick::Mutator {
+            permille: rng.between(1, 60),
+        },
+        800..850 => Trick::Liar,
+        850..900 => Trick::Flooder,
+        900..940 => Trick::OldBackup,
+        940..970 => Trick::LongOutage {
+            blocks: 40 + blocks,
+        },
+        _ => Trick::AbsentSigner {
+            blocks: 40 + blocks,
+        },
+    };
+    let last = plan.payments.iter().map(|p| p.at).max().unwrap_or(0);
+    Some(Villain {
+        host: rng.index(plan.nodes),
+        at: rng.between(last / 5, last + 2_000),
+        trick,
+    })
 }
 
 fn draw_channels(rng: &mut Rng, nodes: usize) -> Vec<ChannelPlan> {
@@ -172,10 +360,19 @@ fn draw_payments(rng: &mut Rng, nodes: usize) -> Vec<PaymentPlan> {
                 to: (from + 1 + rng.index(nodes - 1)) % nodes,
                 amount_msat,
                 amountless: rng.chance(100),
+                again: None,
             }
         })
         .collect();
     payments.sort_by_key(|payment| payment.at);
+    if nodes > 2 && rng.chance(300) {
+        for payment in &mut payments {
+            let other = rng.index(nodes);
+            if rng.chance(200) && other != payment.from && other != payment.to {
+                payment.again = Some(other);
+            }
+        }
+    }
     payments
 }
 
@@ -195,5 +392,13 @@ fn draw_faults(rng: &mut Rng) -> Faults {
         block_delay: some(700, 3_000),
         outage: 1 + some(900, 20_000),
         answer: some(600, 200),
+        stall: some(300, 15),
+        race: some(300, 20),
+        failing_commit: some(300, 5),
+        absent: some(300, 20),
+        evict: some(300, 500),
+        empty_block: some(300, 400),
+        censor: some(300, 300),
+        spike: some(200, 100),
     }
 }

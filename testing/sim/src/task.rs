@@ -2,14 +2,14 @@
 
 use bitcoin::{Amount, hashes::Hash};
 use fulmen_node::{
-    ChannelSelector, CloseMode, Command, CommandError, CommandId, Event, Input, OpenChannelCommand,
-    PayCommand, PeerAddress, Reply,
+    ChannelSelector, ChannelState, CloseMode, Command, CommandError, CommandId, Event, Input,
+    OpenChannelCommand, PayCommand, PeerAddress, Reply,
 };
 use fulmen_types::{ChannelType, Msat};
 
 use crate::{
     phase::Phase,
-    user::{Stage, Task, TaskKind, Tracked},
+    user::{Again, Stage, Task, TaskKind, Tracked},
     world::{Happening, World},
 };
 
@@ -20,10 +20,11 @@ const ACKNOWLEDGE_EVERY: u64 = 10;
 
 impl World {
     /// A user wants something, `millis` from now.
-    pub(crate) fn want(&mut self, millis: u64, kind: TaskKind) {
+    pub(crate) fn want(&mut self, millis: u64, kind: TaskKind) -> usize {
         self.users.tasks.push(Task::new(kind));
         let task = self.users.tasks.len() - 1;
         self.after(millis, Happening::Task { task });
+        task
     }
 
     /// A user takes the next step, or asks again for what a crash may have swallowed.
@@ -70,7 +71,18 @@ impl World {
                 });
                 (plan.from, command)
             }
-            (TaskKind::Pay(_), _) => return,
+            (TaskKind::PayAgain { plan, from, task }, Stage::First | Stage::Second) => {
+                let tracked = self.users.payments.values().find(|p| p.task == *task);
+                let Some(tracked) = tracked else { return };
+                let command = Command::Pay(PayCommand {
+                    invoice: tracked.invoice.clone(),
+                    amount: plan.amountless.then(|| Msat::new(plan.amount_msat)),
+                    max_fee: None,
+                    timeout_secs: None,
+                });
+                (*from, command)
+            }
+            (TaskKind::Pay(_) | TaskKind::PayAgain { .. }, _) => return,
             (
                 TaskKind::Close {
                     channel_id,
@@ -149,7 +161,24 @@ impl World {
                     payment_hash,
                 }),
             ) => {
+                let plan = *plan;
+                task.stage = Stage::Second;
+                let again = plan.again.map(|host| {
+                    let kind = TaskKind::PayAgain {
+                        plan,
+                        from: host,
+                        task: index,
+                    };
+                    let pause = self.rng.below(2_000);
+                    let task = self.want(pause, kind);
+                    Again {
+                        host,
+                        task,
+                        sent: None,
+                    }
+                });
                 let tracked = Tracked {
+                    again,
                     task: index,
                     ends: (plan.from, plan.to),
                     amount_msat: plan.amount_msat,
@@ -157,31 +186,52 @@ impl World {
                     sent: None,
                     received: None,
                 };
-                task.stage = Stage::Second;
                 self.users.payments.insert(payment_hash, tracked);
                 self.after(1, Happening::Task { task: index });
             }
-            (TaskKind::Pay(_), Stage::Second, Ok(Reply::Payment { .. })) => {
+            (
+                TaskKind::Pay(_) | TaskKind::PayAgain { .. },
+                Stage::First | Stage::Second,
+                Ok(Reply::Payment { .. }),
+            ) => {
                 task.stage = Stage::Waiting;
-                let over = self
-                    .users
-                    .payments
-                    .values()
-                    .find(|p| p.task == index)
-                    .is_some_and(|p| p.sent.is_some());
-                if over {
+                let told = self.users.payments.values_mut().find_map(|p| {
+                    let (sent, task) = p.payer(host)?;
+                    (task == index).then(|| sent.is_some())
+                });
+                if told == Some(true) {
                     self.users.tasks[index].stage = Stage::Done;
                 }
             }
-            (TaskKind::Pay(_), _, Err(error)) => {
+            // The signer of an invoice may be away: later, then.
+            (TaskKind::Pay(_), Stage::First, Err(_)) if self.plan.faults.absent > 0 => {}
+            (TaskKind::Pay(_) | TaskKind::PayAgain { .. }, _, Err(error)) => {
                 let error = error.to_string();
-                self.fail(format!("n{host} refuses a payment or an invoice: {error}"));
+                self.blame(
+                    host,
+                    format!("n{host} refuses a payment or an invoice: {error}"),
+                );
             }
             (TaskKind::Close { .. }, _, Ok(_)) => task.stage = Stage::Done,
             (TaskKind::Close { .. }, _, Err(CommandError::UnknownChannel(_))) => {
                 task.stage = Stage::Done;
             }
-            (TaskKind::Close { .. }, _, Err(error)) => {
+            (TaskKind::Close { channel_id, .. }, _, Err(error)) => {
+                let channel_id = *channel_id;
+                let is_closed = self.hosts[host].channels().iter().any(|c| {
+                    let over = matches!(
+                        c.state,
+                        ChannelState::ForceClosing(_)
+                            | ChannelState::OnChain(_)
+                            | ChannelState::MutualClose(_)
+                            | ChannelState::Stale
+                    );
+                    over && c.channel_id == channel_id
+                });
+                let task = &mut self.users.tasks[index];
+                if is_closed && self.forced.contains(&channel_id) {
+                    task.stage = Stage::Done;
+                }
                 task.retries += 1;
                 if task.retries > 200 {
                     task.stage = Stage::Failed(error.to_string());
@@ -193,6 +243,9 @@ impl World {
 
     /// A user hears of something, once.
     pub(crate) fn user_hears(&mut self, host: usize, event: &Event) {
+        if self.is_villain(host) {
+            return self.acknowledge(host);
+        }
         match event {
             Event::PaymentSucceeded {
                 payment_hash,
@@ -207,13 +260,12 @@ impl World {
                 let Some(tracked) = self.users.payments.get_mut(payment_hash) else {
                     return self.fail(format!("n{host} paid what nobody asked for"));
                 };
+                let wrong = tracked.amount_msat != amount.to_msat();
+                let Some((sent, task)) = tracked.payer(host) else {
+                    return self.fail(format!("n{host} paid what it was not asked to pay"));
+                };
                 // A command that is given again after a crash tries anew what had failed.
-                let again = tracked
-                    .sent
-                    .replace(Ok(fee.to_msat()))
-                    .filter(Result::is_ok);
-                let wrong = tracked.amount_msat != amount.to_msat() || tracked.ends.0 != host;
-                let task = tracked.task;
+                let again = sent.replace(Ok(fee.to_msat())).filter(Result::is_ok);
                 let most_fee = (amount.to_msat() / 100).max(5_000);
                 if fee.to_msat() > most_fee {
                     return self.fail(format!("n{host} paid a fee of {fee:?}, above {most_fee}"));
@@ -233,12 +285,11 @@ impl World {
                 let Some(tracked) = self.users.payments.get_mut(payment_hash) else {
                     return self.fail(format!("n{host} failed what nobody asked for"));
                 };
-                let again = tracked
-                    .sent
-                    .replace(Err(reason.clone()))
-                    .filter(Result::is_ok);
-                let task = tracked.task;
-                if again.is_some() || tracked.ends.0 != host {
+                let Some((sent, task)) = tracked.payer(host) else {
+                    return self.fail(format!("n{host} failed what it was not asked to pay"));
+                };
+                let again = sent.replace(Err(reason.clone())).filter(Result::is_ok);
+                if again.is_some() {
                     return self.fail(format!(
                         "n{host}: payment {payment_hash} failed after {again:?}"
                     ));
@@ -291,11 +342,15 @@ impl World {
                 channel_id, kind, ..
             } => {
                 let scripted = self.forced.contains(channel_id);
-                if kind == "revoked" || (kind != "mutual" && !scripted) {
+                let cheated = kind == "revoked" && !self.is_cheated(channel_id);
+                if cheated || (kind != "mutual" && !scripted) {
                     self.fail(format!(
                         "n{host}: {channel_id} is closed by a {kind} transaction"
                     ));
                 }
+            }
+            Event::Breach { txid, channel_id } if self.is_cheated(channel_id) => {
+                self.villainy.noticed.insert(*txid);
             }
             Event::Breach { channel_id, .. } => {
                 self.fail(format!(
@@ -303,8 +358,14 @@ impl World {
                 ));
             }
             Event::Alert { message } => self.fail(format!("n{host} alerts: {message}")),
-            Event::ChannelPending { .. }
-            | Event::ChannelReady { .. }
+            Event::ChannelPending {
+                channel_id,
+                funding,
+                ..
+            } => {
+                self.users.fundings.insert(*channel_id, *funding);
+            }
+            Event::ChannelReady { .. }
             | Event::ChannelOpenFailed { .. }
             | Event::Swept { .. }
             | Event::ChannelResolved { .. } => {}

@@ -7,22 +7,32 @@ use bitcoin::hashes::{Hash, HashEngine, sha256};
 /// How many lines a failure shows.
 const TAIL: usize = 60;
 
+/// What becomes of the lines of a trace, apart from its hash.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// The last of them are kept.
+    #[default]
+    Tail,
+    /// They are printed as they come, and the last are kept.
+    Print,
+    /// All are kept.
+    All,
+}
+
 /// The trace of a run: every line goes into the hash.
 pub struct Trace {
     engine: sha256::HashEngine,
-    print: bool,
-    tail: VecDeque<String>,
-    lines: u64,
+    keep: Keep,
+    lines: VecDeque<String>,
 }
 
 impl Trace {
-    /// An empty trace, printed as it grows if `print` is set.
-    pub fn new(print: bool) -> Self {
+    /// An empty trace.
+    pub fn new(keep: Keep) -> Self {
         Self {
             engine: sha256::Hash::engine(),
-            print,
-            tail: VecDeque::new(),
-            lines: 0,
+            keep,
+            lines: VecDeque::new(),
         }
     }
 
@@ -31,14 +41,13 @@ impl Trace {
         let line = format!("{:>6}.{:03} {text}", millis / 1_000, millis % 1_000);
         self.engine.input(line.as_bytes());
         self.engine.input(b"\n");
-        self.lines += 1;
-        if self.print {
+        if self.keep == Keep::Print {
             println!("{line}");
         }
-        if self.tail.len() == TAIL {
-            self.tail.pop_front();
+        if self.keep != Keep::All && self.lines.len() == TAIL {
+            self.lines.pop_front();
         }
-        self.tail.push_back(line);
+        self.lines.push_back(line);
     }
 
     /// Bytes that count for the hash and are not shown.
@@ -51,18 +60,8 @@ impl Trace {
         sha256::Hash::from_engine(self.engine.clone()).to_string()
     }
 
-    /// The last lines.
-    pub fn tail(&self) -> Vec<String> {
-        self.tail.iter().cloned().collect()
-    }
-
-    /// How many lines there are.
-    pub const fn len(&self) -> u64 {
-        self.lines
-    }
-
-    /// Whether nothing has happened.
-    pub const fn is_empty(&self) -> bool {
-        self.lines == 0
+    /// The lines that were kept.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.iter().cloned().collect()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bitcoin::OutPoint;
 use fulmen_node::CommandId;
 use fulmen_types::{ChannelId, PaymentHash};
 
@@ -27,6 +28,15 @@ pub(crate) enum TaskKind {
     Open(ChannelPlan),
     /// Make a payment.
     Pay(PaymentPlan),
+    /// Pay an invoice that somebody else pays too.
+    PayAgain {
+        /// The payment.
+        plan: PaymentPlan,
+        /// Who pays.
+        from: usize,
+        /// The task that made the invoice.
+        task: usize,
+    },
     /// Close a channel.
     Close {
         /// Which one.
@@ -83,8 +93,37 @@ pub(crate) struct Tracked {
     pub(crate) invoice: String,
     /// Told to the payer: the fee if it succeeded.
     pub(crate) sent: Option<Result<u64, String>>,
+    /// Somebody else who pays the same invoice: who, its task, and what it was told.
+    pub(crate) again: Option<Again>,
     /// Told to the payee: what came.
     pub(crate) received: Option<u64>,
+}
+
+/// A second payment of one invoice.
+#[derive(Clone, Debug)]
+pub(crate) struct Again {
+    /// Who pays.
+    pub(crate) host: usize,
+    /// Its task.
+    pub(crate) task: usize,
+    /// Told to the payer: the fee if it succeeded.
+    pub(crate) sent: Option<Result<u64, String>>,
+}
+
+impl Tracked {
+    /// What was told to a payer, and its task.
+    pub(crate) fn payer(
+        &mut self,
+        host: usize,
+    ) -> Option<(&mut Option<Result<u64, String>>, usize)> {
+        if self.ends.0 == host {
+            return Some((&mut self.sent, self.task));
+        }
+        self.again
+            .as_mut()
+            .filter(|again| again.host == host)
+            .map(|again| (&mut again.sent, again.task))
+    }
 }
 
 /// All users.
@@ -98,6 +137,8 @@ pub(crate) struct Users {
     pub(crate) payments: BTreeMap<PaymentHash, Tracked>,
     /// What forwarding earned each host, in msat.
     pub(crate) earned: BTreeMap<usize, u64>,
+    /// Where the money of channels lies.
+    pub(crate) fundings: BTreeMap<ChannelId, OutPoint>,
     /// Channels that were opened: with the plan.
     pub(crate) channels: BTreeMap<ChannelId, ChannelPlan>,
 }

@@ -21,10 +21,21 @@ impl World {
         if self.hosts[from].connections.contains_key(&peer) {
             return;
         }
-        let is_parted = self
-            .parted
-            .get(&(from, to))
-            .is_some_and(|until| self.now < *until);
+        self.connect(from, to);
+    }
+
+    /// The same, whether they are connected or not.
+    pub(crate) fn connect(&mut self, from: usize, to: usize) {
+        if self.hosts[from].node.is_none() {
+            return;
+        }
+        let peer = self.hosts[to].id;
+        let is_parted = self.is_hidden(from)
+            || self.is_hidden(to)
+            || self
+                .parted
+                .get(&(from, to))
+                .is_some_and(|until| self.now < *until);
         if is_parted || self.hosts[to].node.is_none() {
             self.feed(
                 from,
@@ -82,7 +93,18 @@ impl World {
             return;
         };
         let side = 1 - connection.side_of(from);
-        self.put(id, side, Item::Message(bytes));
+        let to = connection.ends[side];
+        if self.faults.stall > 0 && self.rng.chance(self.faults.stall) {
+            let until = self.now + self.rng.between(500, 2 * self.block_interval());
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.last[side] = connection.last[side].max(until);
+            }
+            self.stats.stalls += 1;
+            self.say(format!("#{id} stalls from n{from} to n{to}"));
+        }
+        for bytes in self.twist(from, to, bytes) {
+            self.put(id, side, Item::Message(bytes));
+        }
     }
 
     /// The next item arrives.
@@ -139,11 +161,13 @@ impl World {
                 let message = match Message::decode(&bytes) {
                     Ok(message) => message,
                     Err(error) => {
-                        return self.fail(format!("n{host} can't read n{other}: {error:?}"));
+                        self.blame(other, format!("n{host} can't read n{other}: {error:?}"));
+                        return self.cut(id);
                     }
                 };
                 self.stats.messages += 1;
                 self.say(format!("n{host} < n{other} #{id} {}", message.name()));
+                self.cover_message(host, &message);
                 self.feed(
                     host,
                     Input::PeerMessage {
@@ -156,6 +180,12 @@ impl World {
                     self.stats.disconnects += 1;
                     self.say(format!("#{id} between n{host} and n{other} breaks"));
                     self.cut(id);
+                } else if self.faults.race > 0 && self.rng.chance(self.faults.race) {
+                    self.stats.races += 1;
+                    self.connect(host, other);
+                    if self.rng.chance(500) {
+                        self.connect(other, host);
+                    }
                 }
             }
             Item::Disconnected => {
@@ -224,7 +254,13 @@ impl World {
     ) {
         match reason {
             DisconnectReason::ProtocolViolation(why) | DisconnectReason::Incompatible(why) => {
-                return self.fail(format!("n{host} finds fault with an honest peer: {why}"));
+                let other = self.host_of(&peer);
+                if !other.is_some_and(|other| self.is_villain(other)) {
+                    self.blame(
+                        host,
+                        format!("n{host} finds fault with an honest peer: {why}"),
+                    );
+                }
             }
             DisconnectReason::Timeout
             | DisconnectReason::Requested

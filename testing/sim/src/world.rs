@@ -8,6 +8,8 @@ use fulmen_node::{Answer, BlockId, Boot, Feerates, Input, Node, NodeConfig, Requ
 use fulmen_types::{BlockHeight, FeeratePerKw, Timestamp};
 
 use crate::{
+    Options,
+    coverage::Coverage,
     disk::Disk,
     host::{Host, Keys},
     net::Connection,
@@ -17,6 +19,7 @@ use crate::{
     rng::Rng,
     trace::Trace,
     user::Users,
+    villain::Villainy,
     wallet::Wallet,
 };
 
@@ -48,6 +51,10 @@ pub(crate) enum Happening {
     ChainStep { host: usize, boot: u32 },
     /// A block is found.
     Mine,
+    /// Signer and wallet of a host are back.
+    Return { host: usize, boot: u32 },
+    /// The villain begins, or goes on.
+    Villainy,
     /// A host comes back.
     Restart { host: usize },
     /// A task goes on.
@@ -89,31 +96,80 @@ pub struct Stats {
     pub forced_in_flight: u64,
     /// Comparisons of a node with what its disk gives.
     pub restores: u64,
+    /// Transactions dropped from the mempool.
+    pub evictions: u64,
+    /// Transactions left out by miners for a while.
+    pub censored: u64,
+    /// Empty blocks.
+    pub empty_blocks: u64,
+    /// Spikes of the feerate.
+    pub spikes: u64,
+    /// Stalls of one direction.
+    pub stalls: u64,
+    /// Reconnections though connected.
+    pub races: u64,
+    /// Times that signer and wallet were away.
+    pub absences: u64,
+    /// Commits that failed.
+    pub failed_commits: u64,
+    /// Hosts that played a trick.
+    pub villains: u64,
+    /// Revoked commitments that were confirmed.
+    pub breaches: u64,
+    /// Hosts with more bad luck than the budget allows.
+    pub unlucky: u64,
+    /// Messages that were changed, dropped, doubled or made up.
+    pub mutated: u64,
 }
 
 impl Stats {
+    /// Every count with its name.
+    pub fn named(&self) -> Vec<(&'static str, u64)> {
+        let mut copy = *self;
+        let fields = copy.fields();
+        fields
+            .into_iter()
+            .map(|(name, count)| (name, *count))
+            .collect()
+    }
+
     /// Adds another run's.
     pub fn add(&mut self, other: &Self) {
-        let pairs = [
-            (&mut self.steps, other.steps),
-            (&mut self.messages, other.messages),
-            (&mut self.crashes, other.crashes),
-            (&mut self.lost_batches, other.lost_batches),
-            (&mut self.disconnects, other.disconnects),
-            (&mut self.blocks, other.blocks),
-            (&mut self.reorgs, other.reorgs),
-            (&mut self.paid, other.paid),
-            (&mut self.unpaid, other.unpaid),
-            (&mut self.forwards, other.forwards),
-            (&mut self.channels, other.channels),
-            (&mut self.closes, other.closes),
-            (&mut self.forced, other.forced),
-            (&mut self.forced_in_flight, other.forced_in_flight),
-            (&mut self.restores, other.restores),
-        ];
-        for (sum, more) in pairs {
+        for ((_, sum), (_, more)) in self.fields().into_iter().zip(other.named()) {
             *sum += more;
         }
+    }
+
+    fn fields(&mut self) -> [(&'static str, &mut u64); 27] {
+        [
+            ("steps", &mut self.steps),
+            ("messages", &mut self.messages),
+            ("channels", &mut self.channels),
+            ("payments succeeded", &mut self.paid),
+            ("payments failed", &mut self.unpaid),
+            ("forwards", &mut self.forwards),
+            ("crashes", &mut self.crashes),
+            ("batches lost", &mut self.lost_batches),
+            ("failed commits", &mut self.failed_commits),
+            ("disconnects", &mut self.disconnects),
+            ("stalls", &mut self.stalls),
+            ("reconnection races", &mut self.races),
+            ("absences of signer and wallet", &mut self.absences),
+            ("blocks", &mut self.blocks),
+            ("empty blocks", &mut self.empty_blocks),
+            ("reorganisations", &mut self.reorgs),
+            ("evictions", &mut self.evictions),
+            ("censored transactions", &mut self.censored),
+            ("spikes", &mut self.spikes),
+            ("closes", &mut self.closes),
+            ("closes by force", &mut self.forced),
+            ("of them with HTLCs", &mut self.forced_in_flight),
+            ("villains", &mut self.villains),
+            ("breaches", &mut self.breaches),
+            ("twisted messages", &mut self.mutated),
+            ("restarts compared", &mut self.restores),
+            ("runs with bad luck beyond the budget", &mut self.unlucky),
+        ]
     }
 }
 
@@ -154,6 +210,22 @@ pub(crate) struct World {
     pub(crate) to_force: BTreeMap<fulmen_types::ChannelId, usize>,
     /// Pairs of hosts that can't connect before a time.
     pub(crate) parted: BTreeMap<(usize, usize), u64>,
+    /// Transactions that miners leave out, and until which height; none twice.
+    pub(crate) censored: BTreeMap<Txid, u32>,
+    pub(crate) ever_censored: BTreeSet<Txid>,
+    /// How many blocks in a row were empty.
+    pub(crate) empty_in_a_row: u32,
+    /// A spike: when it ends, and the feerates then.
+    pub(crate) spike: Option<(u32, [u32; 3])>,
+    /// Who broadcast what first.
+    pub(crate) broadcasters: BTreeMap<Txid, usize>,
+    /// What every commitment of a peer that was signed is: host, channel, number, digest.
+    pub(crate) signed: BTreeMap<(usize, [u8; 32]), (u64, [u8; 32])>,
+    pub(crate) secp: fulmen_tx::Secp,
+    /// What was reached.
+    pub(crate) coverage: Coverage,
+    /// The villain's state.
+    pub(crate) villainy: Villainy,
     /// Commands that users thought of in the middle of a step.
     pub(crate) pending_commands: Vec<(usize, fulmen_node::CommandId, fulmen_node::Command)>,
     /// What was counted.
@@ -164,7 +236,7 @@ pub(crate) struct World {
 
 impl World {
     /// The world of a plan, before anything has happened.
-    pub(crate) fn new(plan: Plan, print: bool) -> Self {
+    pub(crate) fn new(plan: Plan, options: Options) -> Self {
         let mut rng = Rng::new(plan.seed.wrapping_mul(0x9e37_79b9) ^ 0x51);
         let mut chain = Chain::new(Config {
             block_interval: 600,
@@ -188,7 +260,7 @@ impl World {
         let now = START_MILLIS.max(u64::from(chain.time()) * 1_000 + 1_000_000);
         let first_height = chain.height();
         Self {
-            trace: Trace::new(print),
+            trace: Trace::new(options.trace),
             rng,
             now,
             begun: now,
@@ -214,6 +286,19 @@ impl World {
             highest_feerate: plan.feerates[2],
             to_force: BTreeMap::new(),
             parted: BTreeMap::new(),
+            censored: BTreeMap::new(),
+            ever_censored: BTreeSet::new(),
+            empty_in_a_row: 0,
+            spike: None,
+            broadcasters: BTreeMap::new(),
+            signed: BTreeMap::new(),
+            secp: fulmen_tx::Secp::new(),
+            coverage: if options.coverage {
+                Coverage::counting()
+            } else {
+                Coverage::default()
+            },
+            villainy: Villainy::default(),
             pending_commands: Vec::new(),
             stats: Stats::default(),
             failure: None,
@@ -284,6 +369,14 @@ impl World {
                 }
             }
             Happening::Mine => self.mine(),
+            Happening::Return { host, boot } => {
+                if self.is_boot(host, boot) {
+                    let mut inputs = std::collections::VecDeque::new();
+                    self.release(host, &mut inputs);
+                    self.feed_all(host, inputs);
+                }
+            }
+            Happening::Villainy => self.villainy(),
             Happening::Restart { host } => self.start(host),
             Happening::Task { task } => self.task(task),
             Happening::Phase => self.phase(),
@@ -326,6 +419,7 @@ impl World {
     pub(crate) fn say(&mut self, text: impl AsRef<str>) {
         let elapsed = self.elapsed();
         self.trace.line(elapsed, text.as_ref());
+        self.coverage.line(text.as_ref());
     }
 
     /// Something is wrong: the run ends.
@@ -346,8 +440,17 @@ impl World {
         }
     }
 
+    /// Something is wrong with a host: it counts unless that host is the villain at work.
+    pub(crate) fn blame(&mut self, host: usize, what: impl Into<String>) {
+        if self.is_villain(host) {
+            self.say(format!("(the villain: {})", what.into()));
+        } else {
+            self.fail(what);
+        }
+    }
+
     /// A node begins, new or from its disk.
-    fn start(&mut self, index: usize) {
+    pub(crate) fn start(&mut self, index: usize) {
         if self.hosts[index].node.is_some() {
             return;
         }
@@ -421,6 +524,7 @@ fn new_host(index: usize, plan: &Plan, rng: &mut Rng) -> Host {
     config.gossip_flush_millis = 1_000;
     config.channel.to_self_delay = plan.to_self_delay;
     config.channel.closing_timeout_millis = 20 * 60 * 1_000;
+    config.forward.cltv_expiry_delta = plan.cltv_expiry_delta;
     Host {
         index,
         id: fulmen_signer::Signer::node_id(&keys),
@@ -438,6 +542,8 @@ fn new_host(index: usize, plan: &Plan, rng: &mut Rng) -> Host {
         outpoints: BTreeSet::new(),
         scripts: BTreeSet::new(),
         chain_step: false,
+        lag: rng.below(4),
+        absent_until: 0,
         keeps_graph: rng.chance(500),
         graph: None,
         events: BTreeMap::new(),

@@ -1,15 +1,17 @@
-//! Some dozens of seeds, and that a seed is one run and no other.
+//! Some dozens of seeds, the plans that once failed, and that a seed is one run and no other.
+
+use fulmen_sim::{Options, plan::Plan, run_plan};
 
 #[test]
 fn the_first_seeds_are_clean() {
     let mut sum = fulmen_sim::Stats::default();
     for seed in 0..24 {
-        let outcome = fulmen_sim::run(seed, false);
+        let outcome = fulmen_sim::run(seed);
         assert_eq!(
             outcome.failure,
             None,
             "seed {seed}; run `cargo run -p fulmen-sim -- --seed {seed}`; the end of its trace:\n{}",
-            outcome.tail.join("\n")
+            outcome.lines.join("\n")
         );
         sum.add(&outcome.stats);
     }
@@ -26,11 +28,35 @@ fn the_first_seeds_are_clean() {
 #[test]
 fn the_same_seed_gives_the_same_run() {
     for seed in [3, 8, 21] {
-        let (one, two) = (fulmen_sim::run(seed, false), fulmen_sim::run(seed, false));
+        let (one, two) = (fulmen_sim::run(seed), fulmen_sim::run(seed));
         assert_eq!(one.hash, two.hash, "seed {seed}");
     }
-    assert_ne!(
-        fulmen_sim::run(3, false).hash,
-        fulmen_sim::run(4, false).hash
-    );
+    assert_ne!(fulmen_sim::run(3).hash, fulmen_sim::run(4).hash);
+}
+
+#[test]
+fn what_once_failed_fails_no_more() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("plans");
+    let mut count = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let plan = Plan::from_text(&text).unwrap();
+        let outcome = run_plan(plan, Options::default());
+        assert_eq!(outcome.failure, None, "{}", path.display());
+        count += 1;
+    }
+    assert!(count > 0);
+    println!("{count} plans");
+}
+
+#[test]
+fn a_plan_survives_its_text() {
+    for seed in 0..200 {
+        let plan = Plan::draw(seed);
+        assert_eq!(Plan::from_text(&plan.to_text()), Ok(plan));
+    }
+    // Hosts that are not there.
+    let bad = Plan::draw(1).to_text().replace("\"to\": ", "\"to\": 9");
+    assert!(Plan::from_text(&bad).is_err());
 }
