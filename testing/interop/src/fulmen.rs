@@ -1,11 +1,12 @@
 //! A Fulmen daemon in this process, used through its HTTP interface as anybody would.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{Address, Network, ScriptBuf};
+use bitcoin::{Address, Network, OutPoint, ScriptBuf};
 use fulmen_api as api;
 use fulmen_block_sync::Auth;
 use fulmen_devchain::Backend;
@@ -16,23 +17,25 @@ use tokio::runtime::Runtime;
 use crate::node::{ChannelKind, ChannelView, Close, OpenChannel, PaymentStatus, TestNode};
 use crate::wait::{SHORT, until};
 
-/// A running daemon. Dropping it stops it.
+/// A daemon that runs or has been stopped. Dropping it stops it.
 pub(crate) struct FulmenNode {
     name: String,
     node_id: PublicKey,
     address: SocketAddr,
-    client: api::Client,
+    config: Config,
     runtime: Option<Runtime>,
-    daemon: Option<Daemon>,
-    _folder: tempfile::TempDir,
+    running: Option<(Daemon, api::Client)>,
+    folder: tempfile::TempDir,
 }
 
 impl FulmenNode {
     /// Starts a daemon with a fresh seed on a backend.
     pub(crate) fn start(name: &str, backend: &Backend) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("fulmen-").tempdir()?;
-        SeedFile::create(folder.path(), &Seed::generate()?, Birthday::Now, None)?;
-        let mut config = Config::new(folder.path(), Network::Regtest);
+        let data_dir = folder.path().join("node");
+        std::fs::create_dir(&data_dir)?;
+        SeedFile::create(&data_dir, &Seed::generate()?, Birthday::Now, None)?;
+        let mut config = Config::new(data_dir, Network::Regtest);
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         config.listen = loopback;
         config.api = loopback;
@@ -44,22 +47,62 @@ impl FulmenNode {
             .worker_threads(2)
             .enable_all()
             .build()?;
-        let daemon = runtime.block_on(Daemon::start(config))?;
+        let daemon = runtime.block_on(Daemon::start(config.clone()))?;
+        let client = daemon.client();
+        // Started again, it is where it was.
+        config.listen = daemon.listen_address();
         Ok(Self {
             name: name.to_owned(),
             node_id: daemon.node_id(),
             address: daemon.listen_address(),
-            client: daemon.client(),
+            config,
             runtime: Some(runtime),
-            daemon: Some(daemon),
-            _folder: folder,
+            running: Some((daemon, client)),
+            folder,
         })
     }
 
+    /// Stops the daemon.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        let (daemon, _) = self.running.take().context("the daemon does not run")?;
+        let stopping = daemon.stop();
+        Ok(self.runtime()?.block_on(stopping)?)
+    }
+
+    /// Starts the daemon again, from what it has stored.
+    pub(crate) fn resume(&mut self) -> Result<()> {
+        ensure!(self.running.is_none(), "the daemon runs");
+        let starting = Daemon::start(self.config.clone());
+        let daemon = self.runtime()?.block_on(starting)?;
+        let client = daemon.client();
+        self.running = Some((daemon, client));
+        Ok(())
+    }
+
+    /// Copies everything that the stopped daemon has stored; the copy lives as long as the node.
+    pub(crate) fn copy(&self, name: &str) -> Result<PathBuf> {
+        ensure!(self.running.is_none(), "the daemon runs");
+        let copy = self.folder.path().join(name);
+        fulmen_cheat::copy_data_dir(&self.config.data_dir, &copy)?;
+        Ok(copy)
+    }
+
+    /// The funding output of a channel.
+    pub(crate) fn funding(&self, channel: &ChannelView) -> Result<OutPoint> {
+        let channels = self.all_channels()?;
+        let found = channels.iter().find(|one| one.channel_id == channel.id);
+        let funding = found.and_then(|one| one.funding.as_deref());
+        Ok(funding.context("no funding output")?.parse()?)
+    }
+
+    fn runtime(&self) -> Result<&Runtime> {
+        self.runtime.as_ref().context("the runtime is gone")
+    }
+
     fn call<R: api::Request>(&self, request: &R) -> Result<R::Answer> {
-        let runtime = self.runtime.as_ref().context("the runtime is gone")?;
-        runtime
-            .block_on(self.client.call(request))
+        let (_, client) = self.running.as_ref().context("the daemon is stopped")?;
+        self.runtime()?
+            .block_on(client.call(request))
             .map_err(|error| anyhow!("{}: {}: {error}", self.name, R::NAME))
     }
 
@@ -233,7 +276,7 @@ impl Drop for FulmenNode {
         let Some(runtime) = self.runtime.take() else {
             return;
         };
-        if let Some(daemon) = self.daemon.take()
+        if let Some((daemon, _)) = self.running.take()
             && let Err(error) = runtime.block_on(daemon.stop())
         {
             eprintln!("{} did not stop well: {error}", self.name);

@@ -1,6 +1,7 @@
 //! Fulmen and LDK as peers: one embedded chain, real TCP, each scenario for each opener and each
 //! channel type.
 
+mod compare;
 mod fulmen;
 mod ldk;
 mod node;
@@ -8,8 +9,11 @@ mod scenarios;
 mod wait;
 mod world;
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
@@ -47,9 +51,15 @@ struct Arguments {
     /// Tries LDK against LDK instead: do the scenarios themselves hold?
     #[arg(long)]
     ldk_only: bool,
-    /// Stops at the first failure.
+    /// Begins no scenario after the first failure.
     #[arg(long)]
     fail_fast: bool,
+    /// How many scenarios run at once; most of their time they wait.
+    #[arg(long, value_name = "NUMBER", default_value_t = 4)]
+    jobs: usize,
+    /// How many channels, for each type, are compared key by key and script by script.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1_000)]
+    comparisons: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -74,6 +84,19 @@ struct Row {
     result: Result<()>,
 }
 
+impl Row {
+    fn line(&self) -> String {
+        let (name, opener, kind) = (self.scenario.name, self.opener.name(), self.kind);
+        let seconds = self.took.as_secs_f64();
+        match &self.result {
+            Ok(()) => format!("ok      {name}, opened by {opener}, {kind} ({seconds:.1} s)"),
+            Err(error) => {
+                format!("FAILED  {name}, opened by {opener}, {kind} ({seconds:.1} s): {error:#}")
+            }
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("FULMEN_LOG") {
@@ -91,8 +114,15 @@ fn main() -> ExitCode {
         eprintln!("no scenario matches; --list shows them all");
         return ExitCode::FAILURE;
     }
+    let begun = Instant::now();
+    let alike = !arguments.filter.is_empty() || compare::report(arguments.comparisons);
     let rows = run(&plan, &arguments);
-    report(&rows, plan.len())
+    let all_passed = report(&rows, plan.len(), begun.elapsed());
+    if all_passed && alike {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn plan(arguments: &Arguments) -> Vec<(&'static Scenario, Impl, ChannelKind)> {
@@ -124,51 +154,60 @@ fn plan(arguments: &Arguments) -> Vec<(&'static Scenario, Impl, ChannelKind)> {
     plan
 }
 
+/// Runs the plan, several scenarios at once, each on a chain of its own.
 fn run(plan: &[(&'static Scenario, Impl, ChannelKind)], arguments: &Arguments) -> Vec<Row> {
     let bar = ProgressBar::new(plan.len() as u64);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}") {
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_millis(500));
-    let mut rows = Vec::new();
-    for (scenario, opener, kind) in plan {
-        let name = format!("{}, opened by {}, {kind}", scenario.name, opener.name());
-        bar.set_message(name.clone());
-        let begun = Instant::now();
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            one(scenario, *opener, *kind, arguments.ldk_only)
-        }))
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let rows = Mutex::new(BTreeMap::new());
+    let work = || {
+        while !(arguments.fail_fast && failed.load(Ordering::Relaxed)) {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some((scenario, opener, kind)) = plan.get(index) else {
+                break;
+            };
+            let row = timed(scenario, *opener, *kind, arguments.ldk_only);
+            let line = row.line();
+            // Without a terminal the bar prints nothing.
+            if bar.is_hidden() {
+                println!("{line}");
+            } else {
+                bar.println(line);
+            }
+            bar.inc(1);
+            failed.fetch_or(row.result.is_err(), Ordering::Relaxed);
+            let mut rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
+            rows.insert(index, row);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.jobs {
+            scope.spawn(work);
+        }
+    });
+    bar.finish_and_clear();
+    let rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
+    rows.into_values().collect()
+}
+
+fn timed(scenario: &'static Scenario, opener: Impl, kind: ChannelKind, ldk_only: bool) -> Row {
+    let begun = Instant::now();
+    let result = catch_unwind(AssertUnwindSafe(|| one(scenario, opener, kind, ldk_only)))
         .unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
             Err(anyhow!("panic: {}", text.unwrap_or_default()))
         });
-        let took = begun.elapsed();
-        let line = match &result {
-            Ok(()) => format!("ok      {name} ({:.1} s)", took.as_secs_f64()),
-            Err(error) => format!("FAILED  {name} ({:.1} s): {error:#}", took.as_secs_f64()),
-        };
-        // Without a terminal the bar prints nothing.
-        if bar.is_hidden() {
-            println!("{line}");
-        } else {
-            bar.println(line);
-        }
-        bar.inc(1);
-        let failed = result.is_err();
-        rows.push(Row {
-            scenario,
-            opener: *opener,
-            kind: *kind,
-            took,
-            result,
-        });
-        if failed && arguments.fail_fast {
-            break;
-        }
+    Row {
+        scenario,
+        opener,
+        kind,
+        took: begun.elapsed(),
+        result,
     }
-    bar.finish_and_clear();
-    rows
 }
 
 fn one(scenario: &Scenario, opener: Impl, kind: ChannelKind, ldk_only: bool) -> Result<()> {
@@ -187,7 +226,8 @@ fn one(scenario: &Scenario, opener: Impl, kind: ChannelKind, ldk_only: bool) -> 
     })
 }
 
-fn report(rows: &[Row], planned: usize) -> ExitCode {
+/// Prints the table; says whether all have passed.
+fn report(rows: &[Row], planned: usize, took: Duration) -> bool {
     let mut table = Table::new();
     table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["scenario", "opener", "type", "result", "seconds", "why"]);
@@ -207,14 +247,13 @@ fn report(rows: &[Row], planned: usize) -> ExitCode {
     }
     println!("{table}");
     let passed = rows.iter().filter(|row| row.result.is_ok()).count();
+    let all: Duration = rows.iter().map(|row| row.took).sum();
     println!(
-        "{passed} of {planned} passed, {} failed, {} not run",
+        "{passed} of {planned} passed, {} failed, {} not run; {:.0} s in all, {:.0} s of scenarios",
         rows.len() - passed,
-        planned - rows.len()
+        planned - rows.len(),
+        took.as_secs_f64(),
+        all.as_secs_f64(),
     );
-    if passed == planned {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    passed == planned
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 
 use anyhow::{Context, Result, bail, ensure};
-use bitcoin::consensus::encode::deserialize_hex;
-use bitcoin::{Amount, Block, OutPoint, TxOut};
+use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
+use bitcoin::{Amount, Block, OutPoint, Transaction, TxOut};
 use fulmen_devchain::{Backend, Faucet};
 use serde_json::json;
 
@@ -63,6 +63,14 @@ impl AnyNode {
         match self {
             Self::Ldk(node) => Ok(node),
             Self::Fulmen(_) => bail!("a scenario wants an LDK node and has Fulmen's"),
+        }
+    }
+
+    /// The node as Fulmen's, for what only Fulmen can do.
+    pub(crate) fn fulmen(&mut self) -> Result<&mut crate::fulmen::FulmenNode> {
+        match self {
+            Self::Ldk(_) => bail!("a scenario wants a Fulmen node and has LDK's"),
+            Self::Fulmen(node) => Ok(node),
         }
     }
 
@@ -127,6 +135,22 @@ impl World {
     pub(crate) fn mine(&self, blocks: u32, nodes: &[&AnyNode]) -> Result<()> {
         self.backend.generate(blocks)?;
         self.sync(nodes)
+    }
+
+    /// Mines a block with exactly these transactions, whatever the mempool holds or relay policy says.
+    pub(crate) fn mine_exactly(&self, txs: &[Transaction]) -> Result<Block> {
+        let address = Faucet::default().address().to_string();
+        let hex: Vec<String> = txs.iter().map(serialize_hex).collect();
+        let client = self.backend.client();
+        client.call("generateblock", json!([address, hex]))?;
+        self.block(self.height()?)
+    }
+
+    fn block(&self, height: u32) -> Result<Block> {
+        let client = self.backend.client();
+        let hash = client.call("getblockhash", json!([height]))?;
+        let hex = client.call("getblock", json!([hash, 0]))?;
+        Ok(deserialize_hex(hex.as_str().context("no block")?)?)
     }
 
     /// Waits until all nodes have seen all blocks.
@@ -219,11 +243,7 @@ impl World {
         let faucet = Faucet::default().script();
         let mut coins = BTreeMap::new();
         for height in self.first_block..=self.height()? {
-            let client = self.backend.client();
-            let hash = client.call("getblockhash", json!([height]))?;
-            let hex = client.call("getblock", json!([hash, 0]))?;
-            let block: Block = deserialize_hex(hex.as_str().context("no block")?)?;
-            for tx in &block.txdata {
+            for tx in &self.block(height)?.txdata {
                 for input in &tx.input {
                     coins.remove(&input.previous_output);
                 }
@@ -243,12 +263,22 @@ impl World {
     /// After all channels are closed and resolved: every coin on chain must be in a wallet or be
     /// one of at most `anchors` anchors.
     pub(crate) fn account(&self, nodes: &[&AnyNode], anchors: usize) -> Result<()> {
+        self.account_with(nodes, 0, anchors)
+    }
+
+    /// The same, with so much in the wallets of nodes that are no more.
+    pub(crate) fn account_with(
+        &self,
+        nodes: &[&AnyNode],
+        elsewhere_sat: u64,
+        anchors: usize,
+    ) -> Result<()> {
         let coins = self.coins()?;
         let is_anchor = |out: &&TxOut| out.value.to_sat() == 330 && out.script_pubkey.is_p2wsh();
         let left = coins.values().filter(is_anchor).count();
         ensure!(left <= anchors, "{left} anchors are left, not {anchors}");
         let on_chain: u64 = coins.values().map(|out| out.value.to_sat()).sum();
-        let mut in_wallets = 0;
+        let mut in_wallets = elsewhere_sat;
         for node in nodes {
             in_wallets += node.onchain_sat()?;
         }

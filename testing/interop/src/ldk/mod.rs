@@ -3,6 +3,7 @@
 mod chain;
 mod events;
 pub(crate) mod logger;
+mod old_state;
 mod wallet;
 
 use std::net::SocketAddr;
@@ -47,6 +48,7 @@ use tokio::runtime::Runtime;
 use self::chain::{Broadcaster, Feerates, Listeners};
 use self::events::{Handler, Seen, hex};
 use self::logger::LogLines;
+pub(crate) use self::old_state::OldState;
 use self::wallet::KeyWallet;
 use crate::node::{ChannelKind, ChannelView, Close, OpenChannel, PaymentStatus, TestNode};
 use crate::wait::{SHORT, until};
@@ -317,6 +319,19 @@ impl LdkNode {
         Ok(())
     }
 
+    /// What the node could put on chain now: worth keeping for somebody who means to cheat.
+    pub(crate) fn old_state(&self, channel: &ChannelView) -> Result<OldState> {
+        let id = self.details(&channel.id)?.channel_id;
+        let monitor = self.monitor.get_monitor(id);
+        let monitor = monitor.map_err(|()| anyhow!("LDK has no monitor of {id}"))?;
+        OldState::copy(
+            &monitor,
+            Arc::clone(&self.keys),
+            Arc::clone(&self.wallet),
+            Arc::clone(&self.log),
+        )
+    }
+
     /// In how many HTLCs a payment came.
     pub(crate) fn parts(&self, payment_hash: &str) -> usize {
         self.seen().parts.get(payment_hash).copied().unwrap_or(0)
@@ -401,8 +416,7 @@ impl TestNode for LdkNode {
     }
 
     fn onchain_sat(&self) -> Result<u64> {
-        let coins = self.wallet.coins()?;
-        Ok(coins.iter().map(|(_, value)| value.to_sat()).sum())
+        self.wallet.total_sat()
     }
 
     fn sweeping_sat(&self) -> Result<u64> {

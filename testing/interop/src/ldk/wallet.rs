@@ -72,6 +72,11 @@ impl KeyWallet {
         Ok(coins)
     }
 
+    /// The sum of the coins, in satoshi.
+    pub(super) fn total_sat(&self) -> Result<u64> {
+        Ok(self.coins()?.iter().map(|(_, value)| value.to_sat()).sum())
+    }
+
     /// A signed transaction that pays to a script.
     pub(super) fn pay(&self, script: ScriptBuf, amount: Amount) -> Result<Transaction> {
         let _alone = self.building.lock().map_err(|_| anyhow!("poisoned"))?;

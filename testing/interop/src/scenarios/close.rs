@@ -12,7 +12,7 @@ use crate::world::{AnyNode, CAPACITY_SAT, Impl, World, outcome, pay, quiet};
 /// More than the longest delay and HTLC expiry together.
 const MAX_BLOCKS: u32 = 700;
 /// What fees may take from one side.
-const FEES_SAT: u64 = 25_000;
+pub(super) const FEES_SAT: u64 = 25_000;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum By {
@@ -190,7 +190,7 @@ fn close(
 }
 
 /// Waits until both sides have given a channel up and its closing transaction is known.
-fn gone(world: &World, channel: &ChannelView, nodes: &[&AnyNode]) -> Result<()> {
+pub(super) fn gone(world: &World, channel: &ChannelView, nodes: &[&AnyNode]) -> Result<()> {
     until("a closing transaction is in the mempool", LONG, || {
         Ok(world.mempool()? > 0)
     })?;
@@ -204,7 +204,7 @@ fn gone(world: &World, channel: &ChannelView, nodes: &[&AnyNode]) -> Result<()> 
 }
 
 /// How many anchors a commitment may leave behind.
-const fn anchors(kind: ChannelKind) -> usize {
+pub(super) const fn anchors(kind: ChannelKind) -> usize {
     match kind {
         ChannelKind::StaticRemoteKey => 0,
         ChannelKind::Anchors => 2,
@@ -212,7 +212,7 @@ const fn anchors(kind: ChannelKind) -> usize {
 }
 
 /// A wallet has an amount, but for fees.
-fn has(node: &AnyNode, expected_sat: u64) -> Result<()> {
+pub(super) fn has(node: &AnyNode, expected_sat: u64) -> Result<()> {
     let has = node.onchain_sat()?;
     ensure!(
         has <= expected_sat + 1_000 && has + FEES_SAT >= expected_sat,

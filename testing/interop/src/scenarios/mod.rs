@@ -1,5 +1,6 @@
 //! The scenarios. Each is written once and run for each opener and each channel type.
 
+mod cheat;
 mod close;
 mod failures;
 mod forward;
@@ -149,6 +150,16 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "force-close-forward-by-peer",
         about: "the same, by the other side",
         run: close::forced_forward_by_peer,
+    },
+    Scenario {
+        name: "cheat-by-ldk",
+        about: "an old state of LDK's on chain, HTLCs both ways, one in its second stage; Fulmen takes all",
+        run: cheat::by_ldk,
+    },
+    Scenario {
+        name: "cheat-by-fulmen",
+        about: "the same with an old state of Fulmen's; LDK takes all",
+        run: cheat::by_fulmen,
     },
     Scenario {
         name: "gossip",
