@@ -45,6 +45,11 @@ pub enum Space {
     InvoiceArchive = 15,
     /// A channel that is closed and resolved 100 blocks deep, by keys id: what history shows of it.
     ChannelArchive = 16,
+    /// Ended payments in the order of time, newest first; the record itself is in
+    /// [`Space::PaymentArchive`]. Read page by page.
+    PaymentByTime = 17,
+    /// The same of [`Space::InvoiceArchive`].
+    InvoiceByTime = 18,
 }
 
 impl Space {
@@ -67,6 +72,8 @@ impl Space {
         Self::PaymentArchive,
         Self::InvoiceArchive,
         Self::ChannelArchive,
+        Self::PaymentByTime,
+        Self::InvoiceByTime,
     ];
 
     /// The number on disk.
@@ -89,6 +96,8 @@ impl Space {
                 | Self::PaymentArchive
                 | Self::InvoiceArchive
                 | Self::ChannelArchive
+                | Self::PaymentByTime
+                | Self::InvoiceByTime
         )
     }
 }

@@ -112,6 +112,11 @@ impl StoreHandle {
         self.access(move |store| store.get(&key))
     }
 
+    /// Several records at one moment, in the order of the keys.
+    pub fn get_all(&self, keys: Vec<RecordKey>) -> Result<Vec<Option<Vec<u8>>>, StoreUnavailable> {
+        self.access(move |store| keys.iter().map(|key| store.get(key)).collect())
+    }
+
     /// A page of a space: see [`Store::scan`].
     pub fn scan(
         &self,

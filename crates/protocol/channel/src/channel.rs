@@ -396,6 +396,12 @@ impl Channel {
         Some(self.funded()?.core.confirmation?.height)
     }
 
+    /// How many confirmations the funding transaction must have before the channel is used; `None` before
+    /// both have agreed.
+    pub fn minimum_depth(&self) -> Option<u32> {
+        Some(self.funded()?.core.minimum_depth)
+    }
+
     /// The height of the block that has the spend of the funding output.
     pub fn frozen_height(&self) -> Option<BlockHeight> {
         Some(self.funded()?.core.frozen?.height)

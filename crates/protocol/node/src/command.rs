@@ -169,8 +169,9 @@ impl fmt::Display for CommandError {
                     "there is no channel {id}; `listchannels` shows those that are"
                 )
             }
-            Self::PeerRefused(why) => write!(f, "the peer refused: {why}"),
-            Self::Invalid(why)
+
+            Self::PeerRefused(why)
+            | Self::Invalid(why)
             | Self::Refused(why)
             | Self::InsufficientFunds(why)
             | Self::Failed(why)

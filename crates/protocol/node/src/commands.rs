@@ -251,7 +251,7 @@ impl Node {
         };
         let payment_hash = request.payment_hash;
         if self.outgoing.get(&payment_hash).is_some() {
-            return self.begin_payment(step, id, request);
+            return self.begin_payment(step, id, request, None);
         }
         // A payment that ended long ago is not in memory: the store knows.
         self.ask_payment_archive(step, id, Box::new(command), payment_hash);
@@ -296,6 +296,7 @@ impl Node {
             // Two commands for one payment: by this answer it would be paid a second time.
             return self.ask_payment_archive(step, id, command, payment_hash);
         }
+        let mut failed_before = None;
         if let Answer::Record(Some(record)) = answer {
             match Payment::from_record(&record) {
                 Ok(payment) if matches!(payment.status, PaymentStatus::Succeeded { .. }) => {
@@ -306,7 +307,7 @@ impl Node {
                     return self.reply(step, id, Ok(reply));
                 }
                 // One that failed is tried anew.
-                Ok(_) => {}
+                Ok(payment) => failed_before = Some(payment),
                 Err(error) => {
                     let error = CommandError::Failed(alloc::format!(
                         "the record of an earlier payment with this hash can't be read: {error}"
@@ -316,16 +317,31 @@ impl Node {
             }
         }
         match self.pay_request(step, &command) {
-            Ok(request) => self.begin_payment(step, id, request),
+            Ok(request) => self.begin_payment(step, id, request, failed_before),
             Err(error) => self.reply(step, id, Err(error)),
         }
     }
 
-    fn begin_payment(&mut self, step: &mut Step, id: CommandId, request: PayRequest) {
+    /// Begins a payment, in the place of one that has failed if there is one.
+    fn begin_payment(
+        &mut self,
+        step: &mut Step,
+        id: CommandId,
+        request: PayRequest,
+        failed_before: Option<Payment>,
+    ) {
         let payment_hash = request.payment_hash;
         step.scope(Scope::Payment(payment_hash));
         match self.outgoing.pay(request, step.now, &mut step.batch) {
             Ok(outputs) => {
+                if let Some(failed) = failed_before {
+                    fulmen_payments::unarchive(
+                        [Space::PaymentArchive, Space::PaymentByTime],
+                        &payment_hash,
+                        failed.created_at,
+                        &mut step.batch,
+                    );
+                }
                 self.reply(
                     step,
                     id,
@@ -465,12 +481,13 @@ impl Node {
         let Some(payment) = self.outgoing.get(&payment_hash) else {
             return;
         };
-        let key = *payment_hash.as_bytes();
         step.scopes.insert(Scope::Payment(payment_hash));
-        step.batch.delete(RecordKey::new(Space::Payment, key));
-        step.batch.put(
-            RecordKey::new(Space::PaymentArchive, key),
+        fulmen_payments::archive(
+            [Space::Payment, Space::PaymentArchive, Space::PaymentByTime],
+            &payment_hash,
+            payment.created_at,
             payment.to_record(),
+            &mut step.batch,
         );
         let event = match &payment.status {
             PaymentStatus::Pending => return self.bug(step, "a payment ended that is on its way"),

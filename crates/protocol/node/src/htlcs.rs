@@ -20,7 +20,7 @@ use fulmen_tx::ChannelKeysId;
 use fulmen_types::{
     Msat, PaymentHash, PaymentPreimage, Timestamp,
     codec::{Decode, DecodeError, Encode, Reader},
-    record::{RecordKey, Space},
+    record::Space,
 };
 
 use crate::{
@@ -555,12 +555,16 @@ impl Node {
         let Some(invoice) = self.invoices.get(&payment_hash) else {
             return;
         };
-        let (value, key) = (invoice.to_bytes(), *payment_hash.as_bytes());
+        let (record, created_at) = (invoice.to_bytes(), invoice.created_at);
         self.invoices.forget(&payment_hash, step.now);
         if self.invoices.get(&payment_hash).is_none() {
-            step.batch.delete(RecordKey::new(Space::Invoice, key));
-            step.batch
-                .put(RecordKey::new(Space::InvoiceArchive, key), value);
+            fulmen_payments::archive(
+                [Space::Invoice, Space::InvoiceArchive, Space::InvoiceByTime],
+                &payment_hash,
+                created_at,
+                record,
+                &mut step.batch,
+            );
         }
     }
 

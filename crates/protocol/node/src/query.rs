@@ -106,6 +106,10 @@ pub struct ChannelInfo {
     pub funding: Option<OutPoint>,
     /// Its value.
     pub capacity: Amount,
+    /// The funding transaction's confirmations.
+    pub confirmations: u32,
+    /// How many it must have before the channel is used.
+    pub minimum_depth: Option<u32>,
     /// Its place in the chain.
     pub short_channel_id: Option<ShortChannelId>,
     /// Our name for it.
@@ -305,7 +309,7 @@ impl Node {
     pub fn channels_info(&self) -> Vec<ChannelInfo> {
         self.channels
             .iter()
-            .map(|(keys_id, entry)| channel_info(*keys_id, entry))
+            .map(|(keys_id, entry)| channel_info(*keys_id, entry, self.chain.height()))
             .collect()
     }
 
@@ -341,13 +345,13 @@ impl Node {
     }
 
     /// Payments of ours that are on their way. Those that ended are in [`Space::PaymentArchive`], each a
-    /// record that [`Payment::from_record`] reads.
+    /// record that [`Payment::from_record`] reads, and in the order of lists in [`Space::PaymentByTime`].
     pub fn payments(&self) -> impl Iterator<Item = &Payment> {
         self.outgoing.iter()
     }
 
     /// Invoices of ours that are not paid. The others are in [`Space::InvoiceArchive`], each an encoded
-    /// [`Invoice`].
+    /// [`Invoice`], and in the order of lists in [`Space::InvoiceByTime`].
     pub fn invoices(&self) -> impl Iterator<Item = &Invoice> {
         self.invoices.iter()
     }
@@ -424,7 +428,7 @@ impl Node {
     }
 }
 
-fn channel_info(keys_id: ChannelKeysId, entry: &ChannelEntry) -> ChannelInfo {
+fn channel_info(keys_id: ChannelKeysId, entry: &ChannelEntry, tip: BlockHeight) -> ChannelInfo {
     let channel = &entry.channel;
     let htlcs = channel.htlcs();
     let of = |side: Side| htlcs.iter().filter(move |htlc| htlc.offered_by == side);
@@ -436,6 +440,10 @@ fn channel_info(keys_id: ChannelKeysId, entry: &ChannelEntry) -> ChannelInfo {
         state: channel_state(channel, entry.usable),
         funding: channel.funding_outpoint(),
         capacity: channel.value(),
+        confirmations: channel
+            .funding_height()
+            .map_or(0, |height| height.depth_at(tip)),
+        minimum_depth: channel.minimum_depth(),
         short_channel_id: entry.short_channel_id,
         alias: entry.alias,
         channel_type: channel.channel_type().cloned(),

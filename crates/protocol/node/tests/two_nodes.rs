@@ -98,6 +98,8 @@ fn open_pay_both_ways_restart_and_close() {
         let info = world.nodes[0].node.channels_info();
         assert_eq!(info[0].balances.0, Msat::from_sat(680_000));
         assert_eq!(world.archived(0, Space::PaymentArchive), 2);
+        assert_eq!(world.archived(0, Space::PaymentByTime), 2);
+        assert_eq!(world.archived(0, Space::InvoiceByTime), 1);
         assert_eq!(world.archived(0, Space::Payment), 0);
 
         close_together(&mut world, 1);

@@ -36,6 +36,7 @@
 #![no_std]
 extern crate alloc;
 
+mod by_time;
 mod entropy;
 mod failure;
 mod forward;
@@ -45,6 +46,7 @@ mod receive;
 mod record;
 mod send;
 
+pub use by_time::{archive, newest_first_key, payment_hash_of_key, unarchive};
 pub use entropy::KeyStream;
 pub use forward::{
     Asked, ForwardPolicy, MAX_HTLC_CLTV, MIN_CLTV_EXPIRY_DELTA, OLD_POLICY_MILLIS, OfferedHtlc,
