@@ -24,6 +24,7 @@
 //! ```
 
 pub mod certify;
+mod edge;
 mod error;
 mod file;
 mod frame;
@@ -34,6 +35,7 @@ use std::collections::BTreeMap;
 
 use fulmen_types::record::{RecordKey, Space, WriteBatch};
 
+pub use edge::{EdgeStore, edge_key, number_of, numbered};
 pub use error::StoreError;
 pub use file::{FileOptions, FileStore};
 pub use sqlite::{SqliteOptions, SqliteStore, SyncMode};
