@@ -14,7 +14,8 @@ use hyper_util::{
 };
 
 use crate::{
-    ADDRESS_FILE, ClientError, ErrorBody, ErrorCode, ErrorDetail, Event, Request, TOKEN_FILE,
+    ADDRESS_FILE, ClientError, ErrorBody, ErrorCode, ErrorDetail, Event, InvoiceInfo, ListInvoices,
+    ListPayments, PaymentInfo, Request, TOKEN_FILE,
 };
 
 /// The longest answer that is read.
@@ -116,6 +117,32 @@ impl Client {
             .await
             .map_err(|_| ClientError::Timeout)??;
         serde_json::from_slice(&bytes).map_err(|e| ClientError::Malformed(e.to_string()))
+    }
+
+    /// Every payment, page by page, newest first.
+    pub async fn all_payments(&self) -> Result<Vec<PaymentInfo>, ClientError> {
+        let (mut all, mut request) = (Vec::new(), ListPayments::default());
+        loop {
+            let page = self.call(&request).await?;
+            all.extend(page.payments);
+            match page.next {
+                Some(next) => request.before = Some(next),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// Every invoice, page by page, newest first.
+    pub async fn all_invoices(&self) -> Result<Vec<InvoiceInfo>, ClientError> {
+        let (mut all, mut request) = (Vec::new(), ListInvoices::default());
+        loop {
+            let page = self.call(&request).await?;
+            all.extend(page.invoices);
+            match page.next {
+                Some(next) => request.before = Some(next),
+                None => return Ok(all),
+            }
+        }
     }
 
     /// Any command by name with any JSON, for tools.

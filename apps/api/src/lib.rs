@@ -32,12 +32,13 @@ pub use error::{ClientError, ErrorBody, ErrorCode, ErrorDetail};
 pub use event::{Event, EventKind};
 pub use files::{ADDRESS_FILE, TOKEN_FILE, default_api_address, default_data_dir};
 pub use requests::{
-    Balance, CloseChannel, Connect, Connected, Decode, Disconnect, Done, GetInfo, Invoice,
-    InvoiceCreated, ListChannels, ListInvoices, ListPayments, ListPeers, NewAddress,
-    NewAddressAnswer, OpenChannel, OpenChannelAnswer, Pay, Request, Stop, Withdraw, WithdrawAnswer,
+    Balance, BumpFee, CloseChannel, Connect, Connected, Decode, Disconnect, Done, GetInfo, Invoice,
+    InvoiceCreated, ListChannels, ListInvoices, ListPayments, ListPeers, ListTransactions,
+    NewAddress, NewAddressAnswer, OpenChannel, OpenChannelAnswer, Pay, Request, Stop, Withdraw,
+    WithdrawAnswer,
 };
 pub use views::{
     BalanceInfo, ChainState, ChannelInfo, ChannelList, DecodedInvoice, FeeratesInfo, InvoiceInfo,
     InvoiceList, InvoiceState, NodeInfo, PaymentInfo, PaymentList, PaymentState, PeerInfo,
-    PeerList, SweepInfo,
+    PeerList, SweepInfo, TransactionInfo, TransactionList,
 };

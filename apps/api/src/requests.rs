@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::views::{
     BalanceInfo, ChannelList, DecodedInvoice, InvoiceList, NodeInfo, PaymentInfo, PaymentList,
-    PeerList,
+    PeerList, TransactionList,
 };
 
 /// A command: where it goes and what comes back.
@@ -28,6 +28,8 @@ requests! {
     GetInfo => "getinfo", NodeInfo;
     NewAddress => "newaddress", NewAddressAnswer;
     Withdraw => "withdraw", WithdrawAnswer;
+    BumpFee => "bumpfee", WithdrawAnswer;
+    ListTransactions => "listtransactions", TransactionList;
     Connect => "connect", Connected;
     Disconnect => "disconnect", Done;
     ListPeers => "listpeers", PeerList;
@@ -87,6 +89,31 @@ pub struct WithdrawAnswer {
     pub amount_sat: u64,
     /// Its fee.
     pub fee_sat: u64,
+    /// What the network said when it did not take the transaction at once. It is given to the network again
+    /// and again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_taken_yet: Option<String>,
+}
+
+/// Replaces a withdrawal that does not confirm by one that pays a higher feerate. One of everything pays the
+/// difference from what arrives, others from the change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BumpFee {
+    /// The withdrawal's transaction.
+    pub txid: String,
+    /// The new feerate, in satoshi per virtual byte; the estimate for the next blocks when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feerate_sat_per_vb: Option<u64>,
+}
+
+/// The on-chain wallet's transactions: those in no block first, then newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListTransactions {
+    /// At most so many; all when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
 }
 
 /// Connects to a peer.
@@ -163,6 +190,8 @@ pub struct OpenChannelAnswer {
     pub channel_id: String,
     /// The funding output, `txid:index`.
     pub funding: String,
+    /// How many confirmations the funding transaction must have before the channel can be used.
+    pub confirmations_wanted: Option<u32>,
 }
 
 /// Closes a channel.
@@ -226,12 +255,15 @@ pub struct InvoiceCreated {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ListInvoices {
-    /// Only this one.
+    /// Only this one: a payment hash, or its first 8 hex digits or more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment_hash: Option<String>,
-    /// At most so many; all when left out.
+    /// At most so many: 100 when left out, and never more than 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
+    /// Those after a page: the `next` that came with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
 }
 
 /// Pays an invoice. Paying the same payment hash again gives the payment that there is.
@@ -253,6 +285,10 @@ pub struct Pay {
     /// way.
     #[serde(default = "yes")]
     pub wait: bool,
+    /// How long to wait for the end, then the answer is a pending payment, which goes on: 300 seconds when
+    /// left out, and never more than a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_secs: Option<u32>,
 }
 
 impl Pay {
@@ -264,6 +300,7 @@ impl Pay {
             max_fee_msat: None,
             timeout_secs: None,
             wait: true,
+            wait_secs: None,
         }
     }
 
@@ -283,12 +320,15 @@ const fn yes() -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ListPayments {
-    /// Only this one.
+    /// Only this one: a payment hash, or its first 8 hex digits or more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment_hash: Option<String>,
-    /// At most so many; all when left out.
+    /// At most so many: 100 when left out, and never more than 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
+    /// Those after a page: the `next` that came with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
 }
 
 /// What there is and where.

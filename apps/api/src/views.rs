@@ -130,6 +130,12 @@ pub struct ChannelInfo {
     pub channel_type: String,
     /// The funding output, `txid:index`, once it is known.
     pub funding: Option<String>,
+    /// The funding transaction's confirmations.
+    #[serde(default)]
+    pub confirmations: u32,
+    /// How many it must have before the channel can be used, once that is agreed.
+    #[serde(default)]
+    pub confirmations_wanted: Option<u32>,
     /// Its value.
     pub capacity_sat: u64,
     /// What is ours.
@@ -199,8 +205,11 @@ pub struct InvoiceInfo {
 /// Invoices.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InvoiceList {
-    /// One by one.
+    /// One by one, newest first.
     pub invoices: Vec<InvoiceInfo>,
+    /// Where the next page goes on, if there is one: ask with it as `before`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// How far a payment is.
@@ -245,8 +254,11 @@ pub struct PaymentInfo {
 /// Payments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaymentList {
-    /// One by one.
+    /// One by one, newest first.
     pub payments: Vec<PaymentInfo>,
+    /// Where the next page goes on, if there is one: ask with it as `before`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// An output of a closed channel that is not back in the wallet yet.
@@ -264,6 +276,33 @@ pub struct SweepInfo {
     pub claimable_at: Option<u32>,
     /// The transaction that claims it, once there is one.
     pub claimed_by: Option<String>,
+}
+
+/// A transaction of the on-chain wallet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransactionInfo {
+    /// Its id.
+    pub txid: String,
+    /// What it is: `deposit` (what comes back from channels too), `withdrawal`, `funding` or `spend` (fees of
+    /// claims).
+    pub kind: String,
+    /// What it did to the wallet, its fee included.
+    pub change_sat: i64,
+    /// Its fee, where the wallet pays all of it.
+    pub fee_sat: Option<u64>,
+    /// How deep it is; 0 while it is in no block.
+    pub confirmations: u32,
+    /// The height of its block.
+    pub block_height: Option<u32>,
+    /// The time of its block, or when it was first seen, in seconds since 1970.
+    pub at_secs: u64,
+}
+
+/// Transactions of the on-chain wallet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransactionList {
+    /// One by one: those in no block first, then newest first.
+    pub transactions: Vec<TransactionInfo>,
 }
 
 /// What there is and where.

@@ -71,6 +71,27 @@ back when the peers close them, and only with the node's own store where they do
   fulmen withdraw bcrt1q... 50000sat
   fulmen withdraw bcrt1q... all --feerate 12       everything but the reserve, at 12 sat/vB")]
     Withdraw(WithdrawArgs),
+    /// Lists the on-chain wallet's transactions, deposits that are not confirmed yet too
+    #[command(after_help = "Example:
+  fulmen listtransactions --limit 10")]
+    Listtransactions {
+        /// At most so many
+        #[arg(long)]
+        limit: Option<usize>,
+    },
+    /// Replaces a withdrawal that does not confirm by one that pays a higher feerate
+    #[command(after_help = "Examples:
+  fulmen bumpfee 1f2e... --feerate 30
+  fulmen bumpfee 1f2e...                           at the estimate for the next blocks
+
+A withdrawal of `all` pays the difference from what arrives, others from the change.")]
+    Bumpfee {
+        /// The withdrawal's transaction id, as `withdraw` or `listtransactions` shows it
+        txid: String,
+        /// The new feerate in sat/vB [default: an estimate]
+        #[arg(long, value_name = "SAT/VB")]
+        feerate: Option<u64>,
+    },
     /// Connects to a peer
     #[command(after_help = "Example:
   fulmen connect 02eec7...@127.0.0.1:9735")]
@@ -114,16 +135,21 @@ back when the peers close them, and only with the node's own store where they do
     Invoice(InvoiceArgs),
     /// Lists the invoices
     #[command(after_help = "Example:
-  fulmen listinvoices --limit 10")]
+  fulmen listinvoices --limit 10
+  fulmen listinvoices 7d8a3f01                     all of one, by the beginning of its payment hash")]
     Listinvoices(ListArgs),
     /// Pays an invoice, and waits for the end. The same invoice again does not pay twice
     #[command(after_help = "Examples:
   fulmen pay lnbcrt25u1...
-  fulmen pay lnbcrt1... --amount 2500sat --max-fee 5sat --timeout 30")]
+  fulmen pay lnbcrt1... --amount 2500sat --max-fee 5sat --timeout 30
+
+Exit code: 0 paid, 1 failed or refused (nothing is spent), 3 still on its way when --wait is over. The
+same command again goes on waiting; it never pays twice.")]
     Pay(PayArgs),
     /// Lists the payments
     #[command(after_help = "Example:
-  fulmen listpayments --limit 10")]
+  fulmen listpayments --limit 10
+  fulmen listpayments 7d8a3f01                     all of one, by the beginning of its payment hash")]
     Listpayments(ListArgs),
     /// Shows what there is and where, with what is on its way back from closed channels
     #[command(after_help = "Example:
@@ -169,6 +195,7 @@ pub(crate) struct WithdrawArgs {
     /// To where
     pub(crate) address: String,
     /// How much, like 50000, 50000sat or 0.0005btc; `all` for everything but the reserve
+    #[arg(value_parser = all_or_amount)]
     pub(crate) amount: AmountOr,
     /// The feerate in sat/vB [default: an estimate]
     #[arg(long, value_name = "SAT/VB")]
@@ -213,6 +240,7 @@ pub(crate) struct CloseArgs {
 #[derive(Debug, Args)]
 pub(crate) struct InvoiceArgs {
     /// What to ask for, like 2500, 2500sat, 100msat or 0.001btc; `any` leaves it to the payer
+    #[arg(value_parser = any_or_amount)]
     pub(crate) amount: AmountOr,
     /// What it is for
     #[arg(default_value = "")]
@@ -235,18 +263,27 @@ pub(crate) struct PayArgs {
     /// How long to look for ways, in seconds [default: as configured]
     #[arg(long, value_name = "SECONDS")]
     pub(crate) timeout: Option<u32>,
+    /// How long to wait for the end, in seconds; the payment itself goes on
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub(crate) wait: u32,
     /// Does not wait for the end
-    #[arg(long)]
+    #[arg(long, conflicts_with = "wait")]
     pub(crate) no_wait: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// Only the one with this payment hash
+    /// Only the one with this payment hash, or with one that begins so
     pub(crate) payment_hash: Option<String>,
-    /// At most so many, newest first
-    #[arg(long)]
-    pub(crate) limit: Option<usize>,
+    /// At most so many, newest first, up to 1000
+    #[arg(long, value_name = "COUNT", default_value_t = 25)]
+    pub(crate) limit: usize,
+    /// Those after a page: the `next` of its --json
+    #[arg(long, value_name = "NEXT")]
+    pub(crate) before: Option<String>,
+    /// All of them
+    #[arg(long, conflicts_with_all = ["limit", "before", "payment_hash"])]
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, Args)]
@@ -282,6 +319,8 @@ impl FromStr for AmountArg {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is no amount; write 2500 or 2500sat, 100msat, 0.001btc");
+        let lower = text.to_ascii_lowercase();
+        let text = lower.as_str();
         let (digits, decimals) = if let Some(digits) = text.strip_suffix("msat") {
             (digits, 0)
         } else if let Some(digits) = text.strip_suffix("sat") {
@@ -309,14 +348,21 @@ impl FromStr for AmountArg {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AmountOr(pub(crate) Option<AmountArg>);
 
-impl FromStr for AmountOr {
-    type Err = String;
+fn all_or_amount(text: &str) -> Result<AmountOr, String> {
+    amount_or("all", text)
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "all" | "any" => Ok(Self(None)),
-            other => other.parse().map(|amount| Self(Some(amount))),
-        }
+fn any_or_amount(text: &str) -> Result<AmountOr, String> {
+    amount_or("any", text)
+}
+
+fn amount_or(word: &str, text: &str) -> Result<AmountOr, String> {
+    if text.eq_ignore_ascii_case(word) {
+        return Ok(AmountOr(None));
+    }
+    match text.parse() {
+        Ok(amount) => Ok(AmountOr(Some(amount))),
+        Err(error) => Err(format!("{error}; or `{word}`")),
     }
 }
 
@@ -330,6 +376,8 @@ mod tests {
             ("1", 1_000),
             ("1sat", 1_000),
             ("1.5sat", 1_500),
+            ("2SAT", 2_000),
+            ("0.1BTC", 10_000_000_000),
             ("7msat", 7),
             ("0.00000001btc", 1_000),
             ("0.00000000001btc", 1),
@@ -351,7 +399,9 @@ mod tests {
         ] {
             assert!(text.parse::<AmountArg>().is_err(), "{text}");
         }
-        assert_eq!("all".parse(), Ok(AmountOr(None)));
+        assert_eq!(all_or_amount("all"), Ok(AmountOr(None)));
+        assert_eq!(any_or_amount("7msat"), Ok(AmountOr(Some(AmountArg(7)))));
+        assert!(any_or_amount("all").is_err_and(|e| e.contains("`any`")));
         assert!(AmountArg(1_001).to_sat().is_err());
     }
 

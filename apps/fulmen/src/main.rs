@@ -4,16 +4,33 @@ mod args;
 mod offline;
 mod show;
 
-use std::{process::ExitCode, time::Duration};
+use std::{convert::Infallible, io::IsTerminal, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use fulmen_api::{self as api, Client, ClientError, ErrorCode, PaymentState, Request};
 
-use args::{Cli, Command, EventsArgs, Global};
+use args::{Cli, Command, EventsArgs, Global, PayArgs};
 
-/// What ends the program early, for people.
+/// The code of a payment that is still on its way.
+const PENDING: u8 = 3;
+/// How often a waiting `pay` looks how far the payment is.
+const PROGRESS: Duration = Duration::from_secs(1);
+
+/// What ends the program early, for people, and its code.
 #[derive(Debug)]
-struct Problem(String);
+struct Problem {
+    text: String,
+    code: u8,
+}
+
+impl Problem {
+    fn new(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            code: 1,
+        }
+    }
+}
 
 impl From<ClientError> for Problem {
     fn from(error: ClientError) -> Self {
@@ -23,13 +40,13 @@ impl From<ClientError> for Problem {
             }
             _ => "",
         };
-        Self(format!("{error}{hint}"))
+        Self::new(format!("{error}{hint}"))
     }
 }
 
 impl From<String> for Problem {
     fn from(text: String) -> Self {
-        Self(text)
+        Self::new(text)
     }
 }
 
@@ -43,14 +60,14 @@ fn main() -> ExitCode {
             .build()
         {
             Ok(runtime) => runtime.block_on(online(cli)),
-            Err(e) => Err(Problem(format!("no runtime: {e}"))),
+            Err(e) => Err(Problem::new(format!("no runtime: {e}"))),
         },
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Problem(text)) => {
+        Err(Problem { text, code }) => {
             eprintln!("fulmen: {text}");
-            ExitCode::FAILURE
+            ExitCode::from(code)
         }
     }
 }
@@ -73,6 +90,17 @@ async fn online(cli: Cli) -> Result<(), Problem> {
                 address: a.address,
                 amount_sat,
                 feerate_sat_per_vb: a.feerate,
+            };
+            out.run(&request, show::withdrawn).await
+        }
+        Command::Listtransactions { limit } => {
+            out.run(&api::ListTransactions { limit }, show::transactions)
+                .await
+        }
+        Command::Bumpfee { txid, feerate } => {
+            let request = api::BumpFee {
+                txid,
+                feerate_sat_per_vb: feerate,
             };
             out.run(&request, show::withdrawn).await
         }
@@ -124,36 +152,54 @@ async fn online(cli: Cli) -> Result<(), Problem> {
             })
             .await
         }
+        Command::Listinvoices(a) if a.all => {
+            let invoices = out.client.all_invoices().await?;
+            out.print(
+                &api::InvoiceList {
+                    invoices,
+                    next: None,
+                },
+                show::invoices,
+            )
+        }
         Command::Listinvoices(a) => {
+            let one = a.payment_hash.is_some();
             let request = api::ListInvoices {
                 payment_hash: a.payment_hash,
-                limit: a.limit,
+                limit: Some(a.limit),
+                before: a.before,
             };
-            out.run(&request, show::invoices).await
+            let show = if one {
+                show::each_invoice
+            } else {
+                show::invoices
+            };
+            out.run(&request, show).await
         }
-        Command::Pay(a) => {
-            let request = api::Pay {
-                bolt11: a.bolt11,
-                amount_msat: a.amount.map(|amount| amount.0),
-                max_fee_msat: a.max_fee.map(|amount| amount.0),
-                timeout_secs: a.timeout,
-                wait: !a.no_wait,
-            };
-            let payment = out.client.call(&request).await?;
-            out.print(&payment, show::payment)?;
-            match payment.state {
-                PaymentState::Pending | PaymentState::Succeeded => Ok(()),
-                PaymentState::Failed => {
-                    Err(Problem("the payment failed; nothing was spent".into()))
-                }
-            }
+        Command::Pay(a) => pay(&out, a).await,
+        Command::Listpayments(a) if a.all => {
+            let payments = out.client.all_payments().await?;
+            out.print(
+                &api::PaymentList {
+                    payments,
+                    next: None,
+                },
+                show::payments,
+            )
         }
         Command::Listpayments(a) => {
+            let one = a.payment_hash.is_some();
             let request = api::ListPayments {
                 payment_hash: a.payment_hash,
-                limit: a.limit,
+                limit: Some(a.limit),
+                before: a.before,
             };
-            out.run(&request, show::payments).await
+            let show = if one {
+                show::each_payment
+            } else {
+                show::payments
+            };
+            out.run(&request, show).await
         }
         Command::Balance => out.run(&api::Balance {}, show::balance).await,
         Command::Decode { bolt11 } => out.run(&api::Decode { bolt11 }, show::decoded).await,
@@ -161,6 +207,74 @@ async fn online(cli: Cli) -> Result<(), Problem> {
         Command::Stop => {
             out.run(&api::Stop {}, |_| "the daemon stops".to_owned())
                 .await
+        }
+    }
+}
+
+/// Pays, and shows how far it is while it waits.
+async fn pay(out: &Out, args: PayArgs) -> Result<(), Problem> {
+    let request = api::Pay {
+        bolt11: args.bolt11,
+        amount_msat: args.amount.map(|amount| amount.0),
+        max_fee_msat: args.max_fee.map(|amount| amount.0),
+        timeout_secs: args.timeout,
+        wait: !args.no_wait,
+        wait_secs: Some(args.wait),
+    };
+    let paying = out.client.call(&request);
+    let payment = tokio::select! {
+        payment = paying => payment?,
+        never = show_progress(&out.client, &request.bolt11) => match never {},
+        _ = tokio::signal::ctrl_c() => {
+            return Err(Problem {
+                text: "no longer waiting; the payment goes on: `listpayments` shows it, and the same command waits again".into(),
+                code: PENDING,
+            });
+        }
+    };
+    out.print(&payment, show::payment)?;
+    match payment.state {
+        PaymentState::Succeeded => Ok(()),
+        PaymentState::Pending if args.no_wait => Ok(()),
+        PaymentState::Pending => Err(Problem {
+            text: "the payment is still on its way; the same command waits again, and never pays twice".into(),
+            code: PENDING,
+        }),
+        PaymentState::Failed => Err(Problem::new("the payment failed; nothing was spent")),
+    }
+}
+
+/// For people who watch: a line that says how far a payment is.
+async fn show_progress(client: &Client, bolt11: &str) -> Infallible {
+    if !std::io::stderr().is_terminal() {
+        return std::future::pending().await;
+    }
+    let begun = tokio::time::Instant::now();
+    let decode = api::Decode {
+        bolt11: bolt11.to_owned(),
+    };
+    let Ok(invoice) = client.call(&decode).await else {
+        return std::future::pending().await;
+    };
+    let look = api::ListPayments {
+        payment_hash: Some(invoice.payment_hash),
+        ..api::ListPayments::default()
+    };
+    loop {
+        tokio::time::sleep(PROGRESS).await;
+        let Ok(list) = client.call(&look).await else {
+            continue;
+        };
+        if let Some(payment) = list.payments.first() {
+            let tries = payment.attempts;
+            let secs = begun.elapsed().as_secs();
+            eprint!(
+                "\r\x1b[Kon its way for {secs} s, HTLCs sent: {tries} (Ctrl-C stops the waiting, not the payment)"
+            );
+            if payment.state != PaymentState::Pending {
+                eprint!("\r\x1b[K");
+                return std::future::pending().await;
+            }
         }
     }
 }
@@ -186,7 +300,7 @@ fn data_dir(global: &Global) -> Result<std::path::PathBuf, Problem> {
         .data_dir
         .clone()
         .or_else(|| api::default_data_dir(&global.network))
-        .ok_or_else(|| Problem("there is no home directory; say where with --data-dir".into()))
+        .ok_or_else(|| Problem::new("there is no home directory; say where with --data-dir"))
 }
 
 struct Out {
@@ -210,7 +324,7 @@ impl Out {
         show: impl FnOnce(&T) -> String,
     ) -> Result<(), Problem> {
         let text = if self.json {
-            serde_json::to_string_pretty(answer).map_err(|e| Problem(e.to_string()))?
+            serde_json::to_string_pretty(answer).map_err(|e| Problem::new(e.to_string()))?
         } else {
             show(answer)
         };
@@ -224,7 +338,7 @@ fn line(text: &str) -> Result<(), Problem> {
     match writeln!(std::io::stdout().lock(), "{text}") {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
-        Err(e) => Err(Problem(e.to_string())),
+        Err(e) => Err(Problem::new(e.to_string())),
     }
 }
 
@@ -240,7 +354,7 @@ async fn events(global: &Global, mut out: Out, args: EventsArgs) -> Result<(), P
                     let Ok(event) = event else { break };
                     next = event.number.saturating_add(1);
                     let text = if out.json {
-                        serde_json::to_string(&event).map_err(|e| Problem(e.to_string()))?
+                        serde_json::to_string(&event).map_err(|e| Problem::new(e.to_string()))?
                     } else {
                         show::event(&event)
                     };

@@ -13,7 +13,7 @@ use crate::{
 
 impl From<SeedError> for Problem {
     fn from(error: SeedError) -> Self {
-        Self(error.to_string())
+        Self::new(error.to_string())
     }
 }
 
@@ -88,13 +88,13 @@ fn refuse_existing(dir: &std::path::Path) -> Result<(), Problem> {
 fn words() -> Result<String, Problem> {
     if std::io::stdin().is_terminal() {
         let typed = rpassword::prompt_password("The 24 words (not shown): ");
-        return typed.map_err(|e| Problem(e.to_string()));
+        return typed.map_err(|e| Problem::new(e.to_string()));
     }
     let mut words = String::new();
     std::io::stdin()
         .take(4_096)
         .read_to_string(&mut words)
-        .map_err(|e| Problem(format!("the words can't be read: {e}")))?;
+        .map_err(|e| Problem::new(format!("the words can't be read: {e}")))?;
     // Lists are often numbered.
     Ok(words
         .split_whitespace()
@@ -116,22 +116,22 @@ fn passphrase(wanted: bool) -> Result<Option<String>, Problem> {
         return non_empty(passphrase);
     }
     if !std::io::stdin().is_terminal() {
-        return Err(Problem(
-            "no terminal to ask for the passphrase; set FULMEN_PASSPHRASE".into(),
+        return Err(Problem::new(
+            "no terminal to ask for the passphrase; set FULMEN_PASSPHRASE",
         ));
     }
-    let ask = |prompt| rpassword::prompt_password(prompt).map_err(|e| Problem(e.to_string()));
+    let ask = |prompt| rpassword::prompt_password(prompt).map_err(|e| Problem::new(e.to_string()));
     let passphrase = ask("Passphrase for the seed file: ")?;
     if ask("Once more: ")? != passphrase {
-        return Err(Problem("the two differ; nothing was made".into()));
+        return Err(Problem::new("the two differ; nothing was made"));
     }
     non_empty(passphrase)
 }
 
 fn non_empty(passphrase: String) -> Result<Option<String>, Problem> {
     if passphrase.is_empty() {
-        return Err(Problem(
-            "an empty passphrase protects nothing; leave --passphrase out".into(),
+        return Err(Problem::new(
+            "an empty passphrase protects nothing; leave --passphrase out",
         ));
     }
     Ok(Some(passphrase))

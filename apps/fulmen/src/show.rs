@@ -1,10 +1,10 @@
 //! Answers as people read them.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use fulmen_api::{
-    BalanceInfo, ChainState, ChannelInfo, ChannelList, DecodedInvoice, Event, InvoiceList,
-    InvoiceState, NodeInfo, OpenChannelAnswer, PaymentInfo, PaymentList, PaymentState, PeerList,
-    WithdrawAnswer,
+    BalanceInfo, ChainState, ChannelInfo, ChannelList, DecodedInvoice, Event, InvoiceInfo,
+    InvoiceList, InvoiceState, NodeInfo, OpenChannelAnswer, PaymentInfo, PaymentList, PaymentState,
+    PeerList, TransactionList, WithdrawAnswer,
 };
 
 pub(crate) fn info(info: &NodeInfo) -> String {
@@ -54,76 +54,117 @@ pub(crate) fn info(info: &NodeInfo) -> String {
 }
 
 pub(crate) fn withdrawn(answer: &WithdrawAnswer) -> String {
-    format!(
-        "{} sent in transaction {}, fee {}",
-        sat(answer.amount_sat),
-        answer.txid,
-        sat(answer.fee_sat)
-    )
+    let mut text = pairs(&[
+        ("transaction", answer.txid.clone()),
+        ("sent", sat(answer.amount_sat)),
+        ("fee", sat(answer.fee_sat)),
+    ]);
+    if let Some(why) = &answer.not_taken_yet {
+        text.push_str(&format!(
+            "\nThe network has not taken it yet ({why}). It is tried again and again; `bumpfee` may help."
+        ));
+    }
+    text
+}
+
+pub(crate) fn transactions(list: &TransactionList) -> String {
+    let mut table = table(&["when (UTC)", "what", "sat", "fee", "deep", "transaction"]);
+    right(&mut table, &[2, 3, 4]);
+    for transaction in &list.transactions {
+        table.add_row([
+            date(transaction.at_secs.saturating_mul(1_000)),
+            transaction.kind.clone(),
+            format!(
+                "{}{}",
+                if transaction.change_sat < 0 { "-" } else { "+" },
+                group(transaction.change_sat.unsigned_abs())
+            ),
+            transaction.fee_sat.map(group).unwrap_or_default(),
+            match transaction.confirmations {
+                0 => "not yet".to_owned(),
+                deep => group(deep.into()),
+            },
+            short(&transaction.txid),
+        ]);
+    }
+    let text = or_none(
+        &table,
+        list.transactions.is_empty(),
+        "no transactions; `newaddress` shows where to deposit",
+    );
+    // What is not confirmed is asked about most: in full, to be copied.
+    let pending = list.transactions.iter().filter(|t| t.confirmations == 0);
+    let pending: Vec<String> = pending
+        .map(|t| format!("\n{}  {}", t.kind, t.txid))
+        .collect();
+    if pending.is_empty() {
+        return text;
+    }
+    format!("{text}\n\nnot confirmed yet:{}", pending.concat())
 }
 
 pub(crate) fn opened(answer: &OpenChannelAnswer) -> String {
+    let text = pairs(&[
+        ("channel", answer.channel_id.clone()),
+        ("funding", answer.funding.clone()),
+    ]);
+    let wanted = match answer.confirmations_wanted {
+        Some(1) => "1 confirmation".to_owned(),
+        Some(wanted) => format!("{wanted} confirmations"),
+        None => "its confirmations".to_owned(),
+    };
     format!(
-        "channel {}\nfunding {}\nIt can be used when the funding transaction has its confirmations; `listchannels` shows it.",
-        answer.channel_id, answer.funding
+        "{text}\nIt can be used when the funding transaction has {wanted}; `listchannels` shows it."
     )
 }
 
 pub(crate) fn peers(list: &PeerList) -> String {
-    let mut table = table(&["node id", "address", "connected", "by", "channels"]);
-    for peer in &list.peers {
-        table.add_row([
-            peer.node_id.clone(),
-            peer.address.clone().unwrap_or_default(),
-            if peer.connected { "yes" } else { "no" }.to_owned(),
-            match (peer.connected, peer.inbound) {
-                (false, _) => "",
-                (true, true) => "them",
-                (true, false) => "us",
-            }
-            .to_owned(),
-            peer.channels.to_string(),
-        ]);
+    let peers: Vec<String> = list
+        .peers
+        .iter()
+        .map(|peer| {
+            let how = match (peer.connected, peer.inbound) {
+                (false, _) => "not connected",
+                (true, true) => "connected by them",
+                (true, false) => "connected by us",
+            };
+            let place = peer.address.as_deref().unwrap_or("address not known");
+            let channels = match peer.channels {
+                1 => "1 channel".to_owned(),
+                count => format!("{count} channels"),
+            };
+            format!("{}\n  {how}, {place}, {channels}", peer.node_id)
+        })
+        .collect();
+    if peers.is_empty() {
+        return "no peers; `connect` makes one".to_owned();
     }
-    or_none(
-        &table,
-        list.peers.is_empty(),
-        "no peers; `connect` makes one",
-    )
+    peers.join("\n")
 }
 
 pub(crate) fn channels(list: &ChannelList) -> String {
     let mut table = table(&[
-        "channel",
-        "peer",
-        "state",
-        "capacity sat",
-        "ours",
-        "theirs",
-        "can send",
-        "htlcs",
+        "channel", "peer", "state", "capacity", "ours", "can send", "htlcs",
     ]);
-    right(&mut table, &[3, 4, 5, 6, 7]);
+    right(&mut table, &[3, 4, 5, 6]);
     for channel in &list.channels {
         table.add_row([
             channel
                 .short_channel_id
                 .clone()
-                .unwrap_or_else(|| channel.channel_id.clone()),
+                .unwrap_or_else(|| short(&channel.channel_id)),
             short(&channel.peer),
             state(channel),
             group(channel.capacity_sat),
-            msat(channel.local_msat),
-            msat(channel.remote_msat),
-            msat(channel.spendable_msat),
+            group(channel.local_msat / 1_000),
+            group(channel.spendable_msat / 1_000),
             (channel.htlcs_in + channel.htlcs_out).to_string(),
         ]);
     }
-    let mut text = or_none(
-        &table,
-        list.channels.is_empty(),
-        "no channels; `openchannel` opens one",
-    );
+    if list.channels.is_empty() {
+        return "no channels; `openchannel` opens one".to_owned();
+    }
+    let mut text = format!("{}\n(amounts in whole satoshis)", table.trim_fmt());
     for channel in &list.channels {
         if let Some(detail) = &channel.detail {
             text.push_str(&format!("\n{}: {detail}", channel.channel_id));
@@ -143,33 +184,72 @@ fn state(channel: &ChannelInfo) -> String {
 
 pub(crate) fn invoices(list: &InvoiceList) -> String {
     let mut table = table(&[
-        "payment hash",
-        "amount sat",
+        "when (UTC)",
         "state",
-        "received sat",
-        "description",
+        "asked sat",
+        "received",
+        "hash",
+        "for",
     ]);
-    right(&mut table, &[1, 3]);
+    right(&mut table, &[2, 3]);
     for invoice in &list.invoices {
         table.add_row([
-            invoice.payment_hash.clone(),
+            date(invoice.created_at_millis),
+            invoice_state(invoice.state).to_owned(),
             invoice.amount_msat.map_or_else(|| "any".to_owned(), msat),
-            match invoice.state {
-                InvoiceState::Open => "open",
-                InvoiceState::Paid => "paid",
-                InvoiceState::Expired => "expired",
-                InvoiceState::Cancelled => "cancelled",
-            }
-            .to_owned(),
             invoice.received_msat.map(msat).unwrap_or_default(),
-            invoice.description.clone(),
+            short(&invoice.payment_hash),
+            cut(&invoice.description),
         ]);
     }
-    or_none(
+    let text = or_none(
         &table,
         list.invoices.is_empty(),
         "no invoices; `invoice` makes one",
-    )
+    );
+    text + older(&list.next)
+}
+
+/// Each in full.
+pub(crate) fn each_invoice(list: &InvoiceList) -> String {
+    let each: Vec<String> = list.invoices.iter().map(invoice).collect();
+    if each.is_empty() {
+        return "there is no invoice with this payment hash".to_owned();
+    }
+    each.join("\n\n")
+}
+
+fn invoice(invoice: &InvoiceInfo) -> String {
+    let mut rows = vec![
+        ("payment hash", invoice.payment_hash.clone()),
+        ("state", invoice_state(invoice.state).to_owned()),
+        (
+            "asked",
+            invoice
+                .amount_msat
+                .map_or_else(|| "any".to_owned(), |a| format!("{} sat", msat(a))),
+        ),
+    ];
+    if let Some(received) = invoice.received_msat {
+        rows.push(("received", format!("{} sat", msat(received))));
+    }
+    rows.push(("for", invoice.description.clone()));
+    rows.push(("made", date(invoice.created_at_millis)));
+    match invoice.paid_at_millis {
+        Some(paid) => rows.push(("paid", date(paid))),
+        None => rows.push(("expires", date(invoice.expires_at_millis))),
+    }
+    rows.push(("invoice", invoice.bolt11.clone()));
+    pairs(&rows)
+}
+
+fn invoice_state(state: InvoiceState) -> &'static str {
+    match state {
+        InvoiceState::Open => "open",
+        InvoiceState::Paid => "paid",
+        InvoiceState::Expired => "expired",
+        InvoiceState::Cancelled => "cancelled",
+    }
 }
 
 pub(crate) fn payment(payment: &PaymentInfo) -> String {
@@ -187,35 +267,47 @@ pub(crate) fn payment(payment: &PaymentInfo) -> String {
     if let Some(failure) = &payment.failure {
         rows.push(("why", failure.clone()));
     }
-    rows.push(("attempts", payment.attempts.to_string()));
+    rows.push(("to", payment.payee.clone()));
+    rows.push(("begun", date(payment.created_at_millis)));
+    rows.push(("HTLCs sent", payment.attempts.to_string()));
     pairs(&rows)
 }
 
 pub(crate) fn payments(list: &PaymentList) -> String {
     let mut table = table(&[
-        "payment hash",
+        "when (UTC)",
         "state",
         "amount sat",
         "fee sat",
-        "attempts",
-        "why",
+        "hash",
+        "payee",
     ]);
-    right(&mut table, &[2, 3, 4]);
+    right(&mut table, &[2, 3]);
     for payment in &list.payments {
         table.add_row([
-            payment.payment_hash.clone(),
+            date(payment.created_at_millis),
             payment_state(payment.state).to_owned(),
             msat(payment.amount_msat),
             payment.fee_msat.map(msat).unwrap_or_default(),
-            payment.attempts.to_string(),
-            payment.failure.clone().unwrap_or_default(),
+            short(&payment.payment_hash),
+            short(&payment.payee),
         ]);
     }
-    or_none(
+    let text = or_none(
         &table,
         list.payments.is_empty(),
         "no payments; `pay` makes one",
-    )
+    );
+    text + older(&list.next)
+}
+
+/// Each in full.
+pub(crate) fn each_payment(list: &PaymentList) -> String {
+    let each: Vec<String> = list.payments.iter().map(payment).collect();
+    if each.is_empty() {
+        return "there is no payment with this payment hash".to_owned();
+    }
+    each.join("\n\n")
 }
 
 fn payment_state(state: PaymentState) -> &'static str {
@@ -262,7 +354,7 @@ pub(crate) fn balance(balance: &BalanceInfo) -> String {
         return text;
     }
     let mut table = table(&[
-        "coming back",
+        "of channel",
         "what",
         "amount sat",
         "from block",
@@ -271,17 +363,17 @@ pub(crate) fn balance(balance: &BalanceInfo) -> String {
     right(&mut table, &[2, 3]);
     for sweep in &balance.sweeps {
         table.add_row([
-            sweep.outpoint.clone(),
+            short(&sweep.channel_id),
             sweep.kind.replace('_', " "),
             group(sweep.amount_sat),
             sweep
                 .claimable_at
                 .map(|height| height.to_string())
                 .unwrap_or_default(),
-            sweep.claimed_by.clone().unwrap_or_default(),
+            sweep.claimed_by.as_deref().map(short).unwrap_or_default(),
         ]);
     }
-    format!("{text}\n\n{table}")
+    format!("{text}\n\n{}", table.trim_fmt())
 }
 
 pub(crate) fn decoded(invoice: &DecodedInvoice) -> String {
@@ -352,7 +444,11 @@ fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
         .load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(header.iter().copied());
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     table
 }
 
@@ -368,7 +464,7 @@ fn or_none(table: &Table, is_empty: bool, none: &str) -> String {
     if is_empty {
         none.to_owned()
     } else {
-        table.to_string()
+        table.trim_fmt()
     }
 }
 
@@ -381,9 +477,25 @@ fn pairs(rows: &[(&str, String)]) -> String {
     lines.join("\n")
 }
 
-/// Keys are told apart by their beginnings.
+fn older(next: &Option<String>) -> &'static str {
+    match next {
+        Some(_) => "\nThere are older ones: --limit shows more, --all all of them.",
+        None => "",
+    }
+}
+
+/// So much of a text as a table has room for.
+fn cut(text: &str) -> String {
+    const ROOM: usize = 24;
+    if text.chars().count() <= ROOM {
+        return text.to_owned();
+    }
+    text.chars().take(ROOM - 1).chain(['…']).collect()
+}
+
+/// Keys are told apart by their beginnings; commands take them so too.
 fn short(key: &str) -> String {
-    match key.get(..16) {
+    match key.get(..8) {
         Some(head) => format!("{head}…"),
         None => key.to_owned(),
     }
@@ -431,6 +543,29 @@ fn clock(millis: u64) -> String {
     format!("{:02}:{:02}:{:02}", secs / 3_600, secs / 60 % 60, secs % 60)
 }
 
+/// Day and minute in UTC: `2026-11-25 21:30`.
+fn date(millis: u64) -> String {
+    // Years begin in March here, so that the day that some have more is their last one.
+    const DAYS_TO_1970: u64 = 719_468;
+    let days = millis / 86_400_000 + DAYS_TO_1970;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    let year = era * 400 + year + next;
+    let clock = clock(millis);
+    format!(
+        "{year:04}-{month:02}-{day:02} {}",
+        clock.get(..5).unwrap_or_default()
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -444,5 +579,10 @@ mod tests {
         assert_eq!(msat(1_000_001), "1 000.001");
         assert_eq!(msat(5_000), "5");
         assert_eq!(clock(86_399_999), "23:59:59");
+        assert_eq!(date(0), "1970-01-01 00:00");
+        assert_eq!(date(951_782_399_000), "2000-02-28 23:59");
+        assert_eq!(date(951_782_400_000), "2000-02-29 00:00");
+        assert_eq!(date(1_735_689_599_000), "2024-12-31 23:59");
+        assert_eq!(date(4_107_542_400_000), "2100-03-01 00:00");
     }
 }

@@ -8,8 +8,7 @@ use axum::{
 use fulmen_api::{ErrorBody, ErrorCode, ErrorDetail};
 use fulmen_node::CommandError;
 use fulmen_persister::StoreError;
-
-use crate::wallet::WalletFault;
+use fulmen_wallet::WalletFault;
 
 /// A refusal.
 #[derive(Clone, Debug)]

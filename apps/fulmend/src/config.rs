@@ -14,6 +14,7 @@ use figment::{
     Figment,
     providers::{Env, Format, Serialized, Toml},
 };
+use fulmen::{default_cookie, rpc_port};
 use fulmen_block_sync::{Auth, FeeFallback};
 use fulmen_node::NodeConfig;
 use fulmen_types::{FeeratePerKw, Msat};
@@ -142,6 +143,11 @@ pub struct Options {
     #[arg(long, value_name = "MILLIS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chain_poll_millis: Option<u64>,
+    /// How often to look for deposits in Bitcoin Core's mempool, in milliseconds; 0 shows them when they
+    /// are confirmed [default: 10000, 1000 on regtest]
+    #[arg(long, value_name = "MILLIS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mempool_poll_millis: Option<u64>,
     /// The feerate where Bitcoin Core has no estimate, in satoshi per virtual byte [default: 5]
     #[arg(long, value_name = "SAT/VB")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -236,6 +242,8 @@ pub struct Config {
     pub wallet_birthday_height: Option<u32>,
     /// How often to look for a new block, in milliseconds.
     pub chain_poll_millis: u64,
+    /// How often to look for deposits in Bitcoin Core's mempool, in milliseconds; 0 is never.
+    pub mempool_poll_millis: u64,
     /// What to take where Bitcoin Core has no estimate.
     pub fee_fallback: FeeFallback,
     /// How often the graph is saved, in seconds.
@@ -265,10 +273,11 @@ impl Config {
             data_dir: data_dir.into(),
             listen: loopback(ports.peers),
             api: loopback(ports.api),
-            bitcoind: format!("127.0.0.1:{}", ports.bitcoind),
+            bitcoind: format!("127.0.0.1:{}", rpc_port(network)),
             bitcoind_auth: Auth::CookieFile(default_cookie(network)),
             wallet_birthday_height: None,
             chain_poll_millis: if is_regtest { 100 } else { 1_000 },
+            mempool_poll_millis: if is_regtest { 1_000 } else { 10_000 },
             fee_fallback: FeeFallback::default(),
             graph_save_secs: 600,
             store_max_pages: None,
@@ -347,6 +356,7 @@ impl Config {
         };
         config.wallet_birthday_height = options.wallet_birthday_height;
         set(&mut config.chain_poll_millis, options.chain_poll_millis);
+        set(&mut config.mempool_poll_millis, options.mempool_poll_millis);
         set(&mut config.graph_save_secs, options.graph_save_secs);
         set(&mut config.log_level, options.log_level);
         set(&mut config.log_format, options.log_format);
@@ -415,17 +425,6 @@ impl Config {
     }
 }
 
-/// The name that users know a network by.
-pub fn network_name(network: Network) -> &'static str {
-    match network {
-        Network::Bitcoin => "mainnet",
-        Network::Testnet => "testnet3",
-        Network::Testnet4 => "testnet4",
-        Network::Signet => "signet",
-        Network::Regtest => "regtest",
-    }
-}
-
 /// A network by the name that users know it by.
 pub fn parse_network(name: &str) -> Result<Network, ConfigError> {
     match name {
@@ -442,42 +441,26 @@ pub fn parse_network(name: &str) -> Result<Network, ConfigError> {
 struct Ports {
     peers: u16,
     api: u16,
-    bitcoind: u16,
 }
 
 impl Ports {
     const fn of(network: Network) -> Self {
-        let (peers, bitcoind) = match network {
-            Network::Bitcoin => (9_735, 8_332),
-            Network::Testnet => (29_735, 18_332),
-            Network::Testnet4 => (49_735, 48_332),
-            Network::Signet => (39_735, 38_332),
-            Network::Regtest => (19_735, 18_443),
+        let peers = match network {
+            Network::Bitcoin => 9_735,
+            Network::Testnet => 29_735,
+            Network::Testnet4 => 49_735,
+            Network::Signet => 39_735,
+            Network::Regtest => 19_735,
         };
         Self {
             peers,
             api: peers + 5,
-            bitcoind,
         }
     }
 }
 
 fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
-}
-
-fn default_cookie(network: Network) -> PathBuf {
-    let home = std::env::var_os("HOME")
-        .map(PathBuf::from)
-        .unwrap_or_default();
-    let bitcoin = home.join(".bitcoin");
-    match network {
-        Network::Bitcoin => bitcoin.join(".cookie"),
-        Network::Testnet => bitcoin.join("testnet3/.cookie"),
-        Network::Testnet4 => bitcoin.join("testnet4/.cookie"),
-        Network::Signet => bitcoin.join("signet/.cookie"),
-        Network::Regtest => bitcoin.join("regtest/.cookie"),
-    }
 }
 
 fn set<T>(to: &mut T, value: Option<T>) {

@@ -1,7 +1,8 @@
 //! Why a daemon does not start, or stops.
 
-use std::{fmt, io, net::SocketAddr, path::PathBuf};
+use std::{fmt, io, path::PathBuf};
 
+use fulmen::BuildError;
 use fulmen_background_processor::DriverError;
 use fulmen_persister::StoreError;
 use fulmen_seed::SeedError;
@@ -29,7 +30,7 @@ pub enum DaemonError {
         /// Which option says so.
         option: &'static str,
         /// The address.
-        address: SocketAddr,
+        address: String,
         /// What the system said.
         error: io::Error,
     },
@@ -111,8 +112,20 @@ impl From<DriverError> for DaemonError {
     }
 }
 
-impl From<crate::wallet::WalletFault> for DaemonError {
-    fn from(fault: crate::wallet::WalletFault) -> Self {
-        Self::Wallet(fault.to_string())
+impl From<BuildError> for DaemonError {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::Store(e) => Self::Store(e),
+            BuildError::Node(e) => Self::Node(e),
+            BuildError::Wallet(fault) => Self::Wallet(fault.to_string()),
+            BuildError::Chain(text) => Self::Chain(text),
+            BuildError::Listen { address, error } => Self::Listen {
+                what: "peers",
+                option: "listen",
+                address,
+                error,
+            },
+            missing @ BuildError::Missing(_) => Self::System(missing.to_string()),
+        }
     }
 }

@@ -7,15 +7,13 @@ use std::{
 
 use fulmen_api as api;
 use fulmen_node::{CloseInitiator, Event, NumberedEvent};
-use fulmen_persister::StoreError;
+use fulmen_persister::{EdgeStore, StoreError, edge_key, numbered};
 use fulmen_types::{
     PaymentHash, Printable,
     codec::{Decode, Encode},
     record::WriteBatch,
 };
 use tokio::sync::{oneshot, watch};
-
-use crate::edge::{EdgeStore, edge_key, numbered};
 
 const PREFIX: &[u8] = b"event/";
 /// The number of the last one.
@@ -289,6 +287,11 @@ mod tests {
         }
     }
 
+    fn open(path: &std::path::Path) -> EdgeStore {
+        let store = fulmen_persister::SqliteStore::open(path).expect("free");
+        EdgeStore::new(store).expect("readable")
+    }
+
     fn numbers(log: &EventLog, from: u64) -> Vec<u64> {
         let events = log.read(from).expect("readable");
         events.iter().map(|event| event.number).collect()
@@ -298,7 +301,7 @@ mod tests {
     fn events_that_come_again_are_kept_once_and_old_ones_go() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("edge.sqlite");
-        let edge = EdgeStore::open(&path, None).expect("new");
+        let edge = open(&path);
         let log = EventLog::open(edge.clone()).expect("new");
         log.append(&[event(1), event(2)]).expect("room");
         log.append(&[event(1), event(2), event(3)]).expect("room");
@@ -307,7 +310,7 @@ mod tests {
         assert_eq!(numbers(&log, 4), Vec::<u64>::new());
         edge.close();
 
-        let edge = EdgeStore::open(&path, None).expect("free again");
+        let edge = open(&path);
         let log = EventLog::open(edge).expect("readable");
         assert_eq!(*log.watch().borrow(), 3);
         log.append(&[event(3), event(KEPT + 1), event(KEPT + 2)])
@@ -318,7 +321,7 @@ mod tests {
     #[tokio::test]
     async fn who_waits_for_a_payment_is_told_of_its_end() {
         let dir = tempfile::tempdir().expect("a folder");
-        let edge = EdgeStore::open(&dir.path().join("edge.sqlite"), None).expect("new");
+        let edge = open(&dir.path().join("edge.sqlite"));
         let log = EventLog::open(edge).expect("new");
         let hash = PaymentHash::new([1; 32]);
         let (first, second) = (log.end_of(hash), log.end_of(hash));

@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use fulmen_api::{self as api, ErrorCode};
+use fulmen_api::{self as api, ErrorCode, Request as _};
 use futures::Stream;
 use serde::Deserialize;
 
@@ -95,22 +95,29 @@ async fn command(
     dispatch(app, &name, &body, caller).await
 }
 
-/// Questions that need no parameters can be asked by GET too.
+/// What can be asked by GET, without parameters.
+const QUESTIONS: &[&str] = &[
+    api::GetInfo::NAME,
+    api::ListPeers::NAME,
+    api::ListChannels::NAME,
+    api::ListInvoices::NAME,
+    api::ListPayments::NAME,
+    api::ListTransactions::NAME,
+    api::Balance::NAME,
+];
+
 async fn question(State(app): State<Arc<App>>, Path(name): Path<String>) -> Response {
-    match name.as_str() {
-        "getinfo" | "listpeers" | "listchannels" | "listinvoices" | "listpayments" | "balance" => {
-            match Caller::new(None) {
-                Ok(caller) => dispatch(app, &name, b"", caller).await,
-                Err(e) => e.into_response(),
-            }
-        }
-        _ if NAMES.contains(&name.as_str()) => ApiError::new(
-            ErrorCode::NotFound,
-            format!("`{name}` changes something: use POST"),
-        )
-        .into_response(),
-        _ => no_such_command(&name).into_response(),
+    if QUESTIONS.contains(&name.as_str()) {
+        return match Caller::new(None) {
+            Ok(caller) => dispatch(app, &name, b"", caller).await,
+            Err(e) => e.into_response(),
+        };
     }
+    if NAMES.contains(&name.as_str()) {
+        let text = format!("`{name}` is asked with POST and a JSON body");
+        return ApiError::new(ErrorCode::NotFound, text).into_response();
+    }
+    no_such_command(&name).into_response()
 }
 
 macro_rules! commands {
@@ -127,7 +134,7 @@ macro_rules! commands {
 }
 
 commands! {
-    api::GetInfo, api::NewAddress, api::Withdraw, api::Connect, api::Disconnect, api::ListPeers,
+    api::GetInfo, api::NewAddress, api::Withdraw, api::BumpFee, api::ListTransactions, api::Connect, api::Disconnect, api::ListPeers,
     api::OpenChannel, api::CloseChannel, api::ListChannels, api::Invoice, api::ListInvoices, api::Pay,
     api::ListPayments, api::Balance, api::Decode, api::Stop,
 }

@@ -25,20 +25,15 @@ mod cli;
 mod commands;
 mod config;
 mod daemon;
-mod edge;
 mod error;
 mod events;
-mod graph_file;
 mod http;
 mod node_access;
 mod ports;
 mod token;
 mod views;
-mod wallet;
 
 pub use cli::{main_with_args, run};
-pub use config::{
-    CONFIG_FILE, Config, ConfigError, LogFormat, Options, Secret, network_name, parse_network,
-};
+pub use config::{CONFIG_FILE, Config, ConfigError, LogFormat, Options, Secret, parse_network};
 pub use daemon::Daemon;
 pub use error::DaemonError;

@@ -41,10 +41,13 @@ impl NodeAccess {
         }
     }
 
-    /// A record of the node's store. Waits for the disk.
-    pub(crate) fn record(&self, key: RecordKey) -> Result<Option<Vec<u8>>, ApiError> {
+    /// Records of the node's store, in the order of the keys. Waits for the disk.
+    pub(crate) fn record_of_each(
+        &self,
+        keys: Vec<RecordKey>,
+    ) -> Result<Vec<Option<Vec<u8>>>, ApiError> {
         self.store
-            .get(key)
+            .get_all(keys)
             .map_err(|e| ApiError::unavailable(e.to_string()))
     }
 

@@ -7,6 +7,7 @@ use fulmen_invoice::{Description, Invoice as Bolt11};
 use fulmen_node::{ChannelInfo, ChannelState, Direction, PeerInfo};
 use fulmen_payments::{FailureReason, Invoice, InvoiceStatus, Payment, PaymentStatus};
 use fulmen_types::{ChannelId, Feature, Features, Printable, Timestamp};
+use fulmen_wallet::{Movement, WalletTransaction};
 use hex_conservative::DisplayHex;
 
 /// Bytes in hex.
@@ -36,7 +37,16 @@ pub(crate) fn peer(peer: &PeerInfo) -> api::PeerInfo {
 pub(crate) fn channel(channel: &ChannelInfo, connected: bool) -> api::ChannelInfo {
     let (state, detail) = match &channel.state {
         ChannelState::Opening => ("opening", None),
-        ChannelState::AwaitingReady => ("pending", None),
+        ChannelState::AwaitingReady => (
+            "pending",
+            Some(match channel.minimum_depth {
+                Some(wanted) if channel.confirmations < wanted => format!(
+                    "waits for confirmations: {} of {wanted}",
+                    channel.confirmations
+                ),
+                Some(_) | None => "waits for the peer to see it confirmed".to_owned(),
+            }),
+        ),
         ChannelState::Normal { .. } => ("open", None),
         ChannelState::ShuttingDown => ("shutting_down", None),
         ChannelState::MutualClose(txid) => (
@@ -69,6 +79,8 @@ pub(crate) fn channel(channel: &ChannelInfo, connected: bool) -> api::ChannelInf
         public: channel.announced,
         channel_type: channel_type.to_owned(),
         funding: channel.funding.map(|outpoint| outpoint.to_string()),
+        confirmations: channel.confirmations,
+        confirmations_wanted: channel.minimum_depth,
         capacity_sat: channel.capacity.to_sat(),
         local_msat: channel.balances.0.to_msat(),
         remote_msat: channel.balances.1.to_msat(),
@@ -172,6 +184,26 @@ pub(crate) fn decoded(invoice: &Bolt11, network: Network, now: Timestamp) -> api
             .collect(),
         features: features(&details.features),
         multi_part: details.allows_multi_part(),
+    }
+}
+
+pub(crate) fn transaction(transaction: &WalletTransaction, tip: u32) -> api::TransactionInfo {
+    api::TransactionInfo {
+        txid: transaction.txid.to_string(),
+        kind: match transaction.movement {
+            Movement::Deposit => "deposit",
+            Movement::Withdrawal => "withdrawal",
+            Movement::Funding => "funding",
+            Movement::Spend => "spend",
+        }
+        .to_owned(),
+        change_sat: transaction.change.to_sat(),
+        fee_sat: transaction.fee.map(|fee| fee.to_sat()),
+        confirmations: transaction
+            .height
+            .map_or(0, |height| tip.saturating_sub(height).saturating_add(1)),
+        block_height: transaction.height,
+        at_secs: transaction.at_secs,
     }
 }
 

@@ -5,15 +5,12 @@ mod common;
 
 use std::net::SocketAddr;
 
-use bitcoin::hashes::{Hash, sha256};
-use bitcoin::secp256k1::{Secp256k1, SecretKey};
 use common::{Devchain, Node, PATIENCE, free_port, open_channel, until};
 use fulmen_api::{
     ChainState, Client, ClientError, CloseChannel, Connect, Decode, ErrorCode, GetInfo, Invoice,
     ListChannels, ListPayments, NewAddress, OpenChannel, Pay, PaymentState, Withdraw,
 };
-use fulmen_invoice::{Currency, Description, InvoiceDetails};
-use fulmen_types::{Msat, PaymentHash, PaymentSecret, Timestamp};
+use fulmen_invoice::Currency;
 use fulmend::DaemonError;
 
 /// A key that belongs to no node.
@@ -35,24 +32,7 @@ fn refused<T: std::fmt::Debug>(result: Result<T, ClientError>, code: ErrorCode, 
 
 /// A signed invoice of a stranger.
 fn invoice(currency: Currency, age_secs: u64) -> String {
-    let key = SecretKey::from_slice(&[7; 32]).expect("a key");
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .expect("after 1970");
-    let mut details = InvoiceDetails::new(
-        currency,
-        Timestamp::from_secs(now.as_secs() - age_secs),
-        PaymentHash::new(sha256::Hash::hash(b"some preimage").to_byte_array()),
-        PaymentSecret::new([9; 32]),
-        Description::Text("a stranger's".into()),
-    );
-    details.amount = Some(Msat::new(10_000));
-    details
-        .into_unsigned()
-        .expect("it can be written")
-        .sign_with_key(&Secp256k1::new(), &key)
-        .expect("it can be signed")
-        .to_string()
+    common::strangers_invoice(currency, age_secs, b"some preimage")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,7 @@ mod common;
 use std::time::Instant;
 
 use common::{Devchain, Node, open_channel, until};
-use fulmen_api::{CloseChannel, EventKind, Invoice, ListPayments, Pay, PaymentState};
+use fulmen_api::{CloseChannel, EventKind, Invoice, Pay, PaymentState};
 
 const PAYMENTS: usize = 120;
 const AMOUNT_MSAT: u64 = 1_000_000;
@@ -80,12 +80,7 @@ async fn many_payments_at_once_survive_a_restart_on_their_way() {
     );
     assert_eq!(bob.balance().await.channels_msat, 5_000_000_000 + fees);
     assert_eq!(carol.balance().await.channels_msat, sent);
-    let listed = alice
-        .client
-        .call(&ListPayments::default())
-        .await
-        .expect("a list")
-        .payments;
+    let listed = alice.client.all_payments().await.expect("a list");
     assert_eq!(listed.len(), PAYMENTS);
     assert!(listed.iter().all(|p| p.state == PaymentState::Succeeded));
     let paid_twice = alice

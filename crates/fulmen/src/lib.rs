@@ -7,7 +7,38 @@
 //! | [`types`], [`wire`], [`noise`], [`onion`], [`invoice`], [`offers`] | codecs, without state |
 //! | [`tx`], [`signer`], [`channel`], [`enforce`], [`gossip`], [`router`], [`payments`] | deterministic state machines |
 //! | [`node`] | all of them as one: an input in, effects out |
-//! | [`persister`], [`block_sync`], [`net_tokio`], [`background_processor`] | adapters to disk, chain, network and time |
+//! | [`persister`], [`block_sync`], [`net_tokio`], [`wallet`], [`background_processor`] | adapters to disk, chain, network, coins and time |
+//!
+//! [`Builder`] puts a running node together: SQLite, Bitcoin Core, TCP and an on-chain wallet unless you
+//! say otherwise, and each of them can be replaced.
+//!
+//! ```no_run
+//! use bitcoin::Network;
+//! use fulmen::{Builder, node::Command};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let node = Builder::new(Network::Regtest)
+//!     .data_dir("/srv/node")
+//!     .seed([7; 32]) // Yours: random, kept secret, backed up.
+//!     .listen("127.0.0.1:9735".parse()?)
+//!     .start()
+//!     .await?;
+//! println!("{} at {:?}", node.node_id(), node.listening());
+//! let invoice = node
+//!     .command(Command::CreateInvoice {
+//!         amount: Some(fulmen::types::Msat::from_sat(2_500)),
+//!         description: "two coffees".into(),
+//!         expiry_secs: 3_600,
+//!     })
+//!     .await?;
+//! println!("{invoice:?}");
+//! node.stop().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! (`crates/fulmen/examples/two_nodes.rs` is a whole program: two nodes on an embedded chain, a channel, a
+//! payment.)
 //!
 //! The smallest useful piece needs nothing but its own crate:
 //!
@@ -49,6 +80,20 @@
 //! assert!(effects.next_wake.is_some());
 //! ```
 
+mod birth;
+mod builder;
+mod error;
+mod fees;
+mod graph_file;
+mod private_file;
+mod running;
+
+pub use birth::network_name;
+pub use builder::{Builder, ChainPorts, EDGE_STORE, NODE_STORE, default_cookie, rpc_port};
+pub use error::BuildError;
+pub use private_file::write_private;
+pub use running::RunningNode;
+
 pub use fulmen_background_processor as background_processor;
 pub use fulmen_block_sync as block_sync;
 pub use fulmen_channel as channel;
@@ -66,4 +111,5 @@ pub use fulmen_router as router;
 pub use fulmen_signer as signer;
 pub use fulmen_tx as tx;
 pub use fulmen_types as types;
+pub use fulmen_wallet as wallet;
 pub use fulmen_wire as wire;

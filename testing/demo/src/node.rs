@@ -10,8 +10,8 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use fulmen_api::{
     BalanceInfo, ChannelInfo, Client, ClientError, Connect, Event, GetInfo, Invoice, InvoiceInfo,
-    ListChannels, ListInvoices, ListPayments, NewAddress, NodeInfo, OpenChannel, OpenChannelAnswer,
-    Pay, PaymentInfo, PaymentState, Request,
+    ListChannels, NewAddress, NodeInfo, OpenChannel, OpenChannelAnswer, Pay, PaymentInfo,
+    PaymentState, Request,
 };
 use fulmen_seed::{Birthday, Seed, SeedFile};
 
@@ -184,11 +184,11 @@ impl Node {
     }
 
     pub(crate) async fn payments(&self) -> Result<Vec<PaymentInfo>> {
-        Ok(self.call(&ListPayments::default()).await?.payments)
+        self.client.all_payments().await.with_context(|| self.name)
     }
 
     pub(crate) async fn invoices(&self) -> Result<Vec<InvoiceInfo>> {
-        Ok(self.call(&ListInvoices::default()).await?.invoices)
+        self.client.all_invoices().await.with_context(|| self.name)
     }
 
     /// All events so far.

@@ -218,7 +218,7 @@ impl TestNode for FulmenNode {
     fn payment(&self, payment_hash: &str) -> Result<PaymentStatus> {
         let request = api::ListPayments {
             payment_hash: Some(payment_hash.to_owned()),
-            limit: None,
+            ..Default::default()
         };
         let payments = self.call(&request)?.payments;
         let payment = payments.into_iter().next().context("no such payment")?;
@@ -239,7 +239,7 @@ impl TestNode for FulmenNode {
     fn received_msat(&self, payment_hash: &str) -> Result<Option<u64>> {
         let request = api::ListInvoices {
             payment_hash: Some(payment_hash.to_owned()),
-            limit: None,
+            ..Default::default()
         };
         let invoices = self.call(&request)?.invoices;
         Ok(invoices.first().and_then(|invoice| invoice.received_msat))

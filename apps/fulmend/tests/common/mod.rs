@@ -9,13 +9,19 @@ use std::{
     time::Duration,
 };
 
-use bitcoin::{Address, Amount, Network};
+use bitcoin::{
+    Address, Amount, Network,
+    hashes::{Hash, sha256},
+    secp256k1::{Secp256k1, SecretKey},
+};
 use fulmen_api::{
     Balance, ChannelInfo, Client, Connect, GetInfo, ListChannels, NewAddress, NodeInfo, OpenChannel,
 };
 use fulmen_block_sync::Auth;
 use fulmen_devchain::Backend;
+use fulmen_invoice::{Currency, Description, InvoiceDetails};
 use fulmen_seed::{Birthday, Seed, SeedFile};
+use fulmen_types::{Msat, PaymentHash, PaymentSecret, Timestamp};
 use fulmend::{Config, Daemon, DaemonError};
 
 /// How long anything may take.
@@ -217,6 +223,28 @@ pub(crate) async fn open_channel(
         before + 1
     );
     opened.channel_id
+}
+
+/// A signed invoice over 10 sat of somebody who has no channels.
+pub(crate) fn strangers_invoice(currency: Currency, age_secs: u64, preimage: &[u8]) -> String {
+    let key = SecretKey::from_slice(&[7; 32]).expect("a key");
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970");
+    let mut details = InvoiceDetails::new(
+        currency,
+        Timestamp::from_secs(now.as_secs() - age_secs),
+        PaymentHash::new(sha256::Hash::hash(preimage).to_byte_array()),
+        PaymentSecret::new([9; 32]),
+        Description::Text("a stranger's".into()),
+    );
+    details.amount = Some(Msat::new(10_000));
+    details
+        .into_unsigned()
+        .expect("it can be written")
+        .sign_with_key(&Secp256k1::new(), &key)
+        .expect("it can be signed")
+        .to_string()
 }
 
 /// Asks again and again until it is so.

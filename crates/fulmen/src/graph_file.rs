@@ -6,7 +6,7 @@ use bitcoin::Network;
 use bitcoin::constants::ChainHash;
 use fulmen_gossip::{NetworkGraph, SignedMessages};
 
-use crate::token::write_private;
+use crate::private_file::write_private;
 
 const FILE: &str = "graph";
 const MAGIC: &[u8; 4] = b"FGC1";
