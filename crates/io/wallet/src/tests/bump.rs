@@ -52,7 +52,10 @@ fn a_withdrawal_is_replaced_by_one_that_pays_more_from_the_change() {
         .expect("a valid replacement");
     assert!(world.in_mempool(&fast.transaction) && !world.in_mempool(&slow.transaction));
     world.reopen();
-    assert_eq!(world.wallet.unconfirmed(), [fast.transaction.clone()]);
+    assert_eq!(
+        world.wallet.unconfirmed(),
+        std::slice::from_ref(&fast.transaction)
+    );
     let shown = world.wallet.transactions();
     let first = shown.first().expect("three transactions");
     assert_eq!(

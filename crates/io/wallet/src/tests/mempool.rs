@@ -67,7 +67,10 @@ fn a_deposit_is_shown_before_it_confirms_and_not_when_it_is_gone() {
         .expect("room");
     world.reopen();
     assert_eq!(world.wallet.funds().unconfirmed, sat(70_000) - own.fee);
-    assert_eq!(world.wallet.unconfirmed(), [own.transaction.clone()]);
+    assert_eq!(
+        world.wallet.unconfirmed(),
+        std::slice::from_ref(&own.transaction)
+    );
 
     // It may come back, and confirm.
     world.look_at_mempool();
