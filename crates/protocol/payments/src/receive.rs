@@ -19,6 +19,9 @@ pub const MIN_FINAL_CLTV_EXPIRY_DELTA: u16 = 18;
 /// peer is away, and time for an outage of a dozen blocks before that. Payers whose tip is behind ours, and
 /// parts that wait for others while blocks come in, are not refused either.
 pub const DEFAULT_MIN_FINAL_CLTV_EXPIRY_DELTA: u16 = 36;
+/// How many blocks a payer's tip may be behind ours, or come in on the way: an expiry that much below what the
+/// invoice asks for is taken, as long as it is safe.
+const PAYER_BEHIND_BLOCKS: u16 = 6;
 /// How long the first part of a payment waits for the last (BOLT 4: at least 60 seconds).
 pub const MPP_TIMEOUT_MILLIS: u64 = 60_000;
 /// The most parts of one payment that are held.
@@ -386,8 +389,12 @@ impl Invoices {
         if data.payment_secret != record.payment_secret {
             return Err(refused());
         }
-        let least = tip + record.min_final_cltv_expiry_delta;
-        if htlc.cltv_expiry < least {
+        // BOLT 4, incorrect_or_unknown_payment_details: refused is what is too close to be handled safely.
+        let asked = record.min_final_cltv_expiry_delta.to_u16();
+        let least = asked
+            .saturating_sub(PAYER_BEHIND_BLOCKS)
+            .max(MIN_FINAL_CLTV_EXPIRY_DELTA);
+        if htlc.cltv_expiry < tip + CltvExpiryDelta::new(least) {
             return Err(refused());
         }
         if htlc.cltv_expiry.blocks_from(tip) > crate::forward::MAX_HTLC_CLTV {

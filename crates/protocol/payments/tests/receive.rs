@@ -197,9 +197,9 @@ fn what_does_not_fit_the_invoice_is_refused_alike() {
             ..good.clone()
         },
         ReceivedHtlc {
-            cltv_expiry: CltvExpiry::new(1_023),
+            cltv_expiry: CltvExpiry::new(1_017),
             payload: ReceivePayload {
-                outgoing_cltv_value: CltvExpiry::new(1_023),
+                outgoing_cltv_value: CltvExpiry::new(1_017),
                 ..good.payload.clone()
             },
             ..good.clone()
@@ -232,6 +232,29 @@ fn what_does_not_fit_the_invoice_is_refused_alike() {
     ));
     // Twice the amount is still taken.
     assert_eq!(payee.receive(&part(1, 2 * FULL, 2 * FULL), 5), [(1, None)]);
+}
+
+/// A payer's tip may be behind ours; what is safe is taken, and not a block less.
+#[test]
+fn a_payer_that_is_some_blocks_behind_is_not_refused() {
+    let expiring_at = |height| {
+        let mut htlc = part(1, FULL, FULL);
+        htlc.cltv_expiry = CltvExpiry::new(height);
+        htlc.payload.outgoing_cltv_value = htlc.cltv_expiry;
+        htlc
+    };
+    for (asked, least) in [(18, 18), (20, 18), (24, 18), (36, 30)] {
+        let new = || {
+            Payee::new(Invoice {
+                min_final_cltv_expiry_delta: CltvExpiryDelta::new(asked),
+                ..invoice()
+            })
+        };
+        let last = expiring_at(TIP.to_u32() + least);
+        assert_eq!(new().receive(&last, 5), [(1, None)], "{asked}");
+        let sooner = expiring_at(TIP.to_u32() + least - 1);
+        assert_eq!(new().receive(&sooner, 5), refused(1, FULL), "{asked}");
+    }
 }
 
 #[test]
