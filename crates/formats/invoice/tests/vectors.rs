@@ -11,9 +11,10 @@ use bitcoin::{
 use common::{Item, items};
 use fulmen_invoice::{Currency, Description, Field, Invoice, ParseError};
 use fulmen_types::{FeatureError, Timestamp};
+use fulmen_vectors::report;
 
 #[test]
-fn valid() {
+fn vectors_of_valid_invoices() {
     let secp = Secp256k1::new();
     let key = SecretKey::from_slice(
         &Vec::from_hex("e126f68f7eafcc8b74f54d269fe206be715000f94dac067d1c04a8ca3b2db734").unwrap(),
@@ -51,7 +52,7 @@ fn valid() {
         assert_eq!(*again.details(), details, "{name}");
     }
     assert_eq!(rebuilt, 6);
-    println!("BOLT 11, valid: {}", items.len());
+    report(11, "valid invoices", items.len());
 }
 
 fn check(invoice: &Invoice, item: &Item<'_>, name: &str) {
@@ -143,7 +144,7 @@ fn check(invoice: &Invoice, item: &Item<'_>, name: &str) {
 }
 
 #[test]
-fn invalid() {
+fn vectors_of_invalid_invoices() {
     let secp = Secp256k1::new();
     let items = items(include_str!("../vectors/bolt11-invalid.txt"));
     let expected = [
@@ -163,5 +164,5 @@ fn invalid() {
         let parsed = Invoice::parse(&secp, item.get("invoice").unwrap());
         assert_eq!(parsed, Err(expected), "{}", item.get("name").unwrap());
     }
-    println!("BOLT 11, invalid: {}", items.len());
+    report(11, "invalid invoices", items.len());
 }

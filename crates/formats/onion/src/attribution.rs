@@ -1,7 +1,7 @@
 //! Attribution data: who held an HTLC for how long, and who garbled a failure (BOLT 4,
 //! "Initialization of `attribution_data`" and "Hold times for successful payments").
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::vec::Vec;
 use core::fmt;
 
 use fulmen_types::codec::{Decode, DecodeError, Encode, Reader};
@@ -58,37 +58,9 @@ impl AttributionData {
         &self.0
     }
 
-    /// The data for `update_fulfill_htlc` of the node that is paid.
-    pub fn for_fulfill(shared_secret: &SharedSecret, hold_time: HoldTime) -> Box<Self> {
-        let mut data = Box::<Self>::default();
-        data.add_hop(shared_secret, hold_time, &[]);
-        data
-    }
-
-    /// The data for the `update_fulfill_htlc` that goes upstream from a node that forwarded the HTLC.
-    /// Begins anew when downstream sent none.
-    pub fn forward_fulfill(
-        downstream: Option<Box<Self>>,
-        shared_secret: &SharedSecret,
-        hold_time: HoldTime,
-    ) -> Box<Self> {
-        let mut data = downstream.unwrap_or_default();
-        data.add_hop(shared_secret, hold_time, &[]);
-        data
-    }
-
-    /// The hold times of a payment that succeeded, from the first hop, as far as they verify.
-    pub fn decrypt_fulfill(mut self, shared_secrets: &[SharedSecret]) -> Vec<HoldTime> {
-        let distances = (0..shared_secrets.len()).rev();
-        shared_secrets
-            .iter()
-            .zip(distances)
-            .map_while(|(secret, distance)| self.remove_hop(secret, distance, &[]))
-            .collect()
-    }
-
     /// Makes room at the front, puts this node's hold time and HMACs there, and obfuscates all.
-    /// `packet` is the return packet before this node's own stream; empty for a success.
+    /// `packet` is the return packet before this node's own stream, or the fulfilment payload that came
+    /// from downstream; empty without either.
     pub(crate) fn add_hop(&mut self, secret: &SharedSecret, hold_time: HoldTime, packet: &[u8]) {
         self.shift_right();
         self.0[..4].copy_from_slice(&hold_time.0.to_be_bytes());

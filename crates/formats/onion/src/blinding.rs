@@ -324,12 +324,7 @@ impl EncryptedData {
     pub fn padded_to(mut self, len: usize) -> Self {
         self.padding_len = None;
         let bare = self.to_bytes().len();
-        // The length prefix takes 1, 3 or 5 bytes; where no padding fits exactly the next longer does.
-        self.padding_len = len.checked_sub(bare + 2).map(|room| match room {
-            0..=0xfc => room,
-            0xfd..=0x1_0001 => (room - 2).max(0xfd),
-            _ => room - 4,
-        });
+        self.padding_len = len.checked_sub(bare + 2).map(padding_len);
         self
     }
 
@@ -379,6 +374,16 @@ impl EncryptedData {
             Some(features) if !features.is_empty() => Err(UnblindError::UnknownFeature),
             Some(_) | None => Ok(()),
         }
+    }
+}
+
+/// The length of a padding that takes `room` bytes beside its type and the first byte of its length. The
+/// length takes 1, 3 or 5 bytes; where no padding fits exactly the next longer does.
+pub(crate) fn padding_len(room: usize) -> usize {
+    match room {
+        0..=0xfc => room,
+        0xfd..=0x1_0001 => (room - 2).max(0xfd),
+        _ => room - 4,
     }
 }
 

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use fulmen_types::{
-    BlockHeight, CltvExpiry, Msat,
+    BlockHeight, CltvExpiry, CltvExpiryDelta, Msat,
     codec::{BigSize, Decode, DecodeError, Encode, Reader},
 };
 
@@ -122,6 +122,19 @@ pub enum FailureMessage {
         /// Of the packet that was refused.
         sha256_of_onion: [u8; 32],
     },
+    /// `temporary_trampoline_failure` (trampoline routing, a draft).
+    TemporaryTrampolineFailure,
+    /// `trampoline_fee_or_expiry_insufficient` (trampoline routing, a draft).
+    TrampolineFeeOrExpiryInsufficient {
+        /// What would do.
+        fee_base_msat: u32,
+        /// What would do.
+        fee_proportional_millionths: u32,
+        /// What would do.
+        cltv_expiry_delta: CltvExpiryDelta,
+    },
+    /// `unknown_next_trampoline` (trampoline routing, a draft).
+    UnknownNextTrampoline,
     /// A code that this software does not know, or data that are not what the code asks for. The flags
     /// of the code still hold.
     Unknown {
@@ -158,6 +171,9 @@ impl FailureMessage {
             Self::InvalidOnionPayload { .. } => PERM | 22,
             Self::MppTimeout => 23,
             Self::InvalidOnionBlinding { .. } => BADONION | PERM | 24,
+            Self::TemporaryTrampolineFailure => NODE | 25,
+            Self::TrampolineFeeOrExpiryInsufficient { .. } => NODE | 26,
+            Self::UnknownNextTrampoline => PERM | 27,
             Self::Unknown { code, .. } => *code,
         }
     }
@@ -187,6 +203,11 @@ impl FailureMessage {
             Self::InvalidOnionPayload { .. } => "invalid_onion_payload",
             Self::MppTimeout => "mpp_timeout",
             Self::InvalidOnionBlinding { .. } => "invalid_onion_blinding",
+            Self::TemporaryTrampolineFailure => "temporary_trampoline_failure",
+            Self::TrampolineFeeOrExpiryInsufficient { .. } => {
+                "trampoline_fee_or_expiry_insufficient"
+            }
+            Self::UnknownNextTrampoline => "unknown_next_trampoline",
             Self::Unknown { .. } => "unknown failure",
         }
     }
@@ -279,7 +300,18 @@ impl Encode for FailureMessage {
             | Self::RequiredChannelFeatureMissing
             | Self::UnknownNextPeer
             | Self::ExpiryTooFar
-            | Self::MppTimeout => {}
+            | Self::MppTimeout
+            | Self::TemporaryTrampolineFailure
+            | Self::UnknownNextTrampoline => {}
+            Self::TrampolineFeeOrExpiryInsufficient {
+                fee_base_msat,
+                fee_proportional_millionths,
+                cltv_expiry_delta,
+            } => {
+                fee_base_msat.encode(out);
+                fee_proportional_millionths.encode(out);
+                cltv_expiry_delta.encode(out);
+            }
             Self::InvalidOnionVersion { sha256_of_onion }
             | Self::InvalidOnionHmac { sha256_of_onion }
             | Self::InvalidOnionKey { sha256_of_onion }
@@ -391,6 +423,13 @@ fn decode_data(code: u16, r: &mut Reader<'_>) -> Result<FailureMessage, DecodeEr
             offset: Decode::decode(r)?,
         },
         (0, 23) => F::MppTimeout,
+        (NODE, 25) => F::TemporaryTrampolineFailure,
+        (NODE, 26) => F::TrampolineFeeOrExpiryInsufficient {
+            fee_base_msat: Decode::decode(r)?,
+            fee_proportional_millionths: Decode::decode(r)?,
+            cltv_expiry_delta: Decode::decode(r)?,
+        },
+        (PERM, 27) => F::UnknownNextTrampoline,
         _ => return Err(DecodeError::InvalidValue("unknown failure code")),
     })
 }

@@ -83,6 +83,8 @@ pub(crate) enum KeyKind {
     Pad,
     /// Blinds node ids.
     BlindedNodeId,
+    /// Encrypts what a recipient says to the payer.
+    Fulfillment,
 }
 
 impl KeyKind {
@@ -95,6 +97,7 @@ impl KeyKind {
             Self::AmmagExt => b"ammagext",
             Self::Pad => b"pad",
             Self::BlindedNodeId => b"blinded_node_id",
+            Self::Fulfillment => b"fulfillment",
         }
     }
 }

@@ -78,6 +78,8 @@ mod payload;
 mod payment;
 mod return_packet;
 pub mod sphinx;
+mod success;
+pub mod trampoline;
 
 pub use attribution::{ATTRIBUTION_DATA_LEN, ATTRIBUTION_HOPS_MAX, AttributionData, HoldTime};
 pub use failure::{BADONION, CHANNEL_UPDATE_LEN_MAX, FailureMessage, NODE, PERM, UPDATE};
@@ -92,7 +94,7 @@ pub use message_build::{
 pub use payinfo::{BlindedPayinfo, PaymentPath};
 pub use payload::{
     BlindedForwardPayload, BlindedReceivePayload, CUSTOM_TLV_MIN, CustomTlv, ForwardPayload,
-    HopPayload, PayloadError, PaymentData, ReceivePayload,
+    HopPayload, PayloadError, PaymentData, ReceivePayload, TrampolineEntryPayload,
 };
 pub use payment::{
     BuiltOnion, FailureResponse, IncomingHtlc, PaymentPacket, PeelError, Peeled,
@@ -104,6 +106,10 @@ pub use return_packet::{
     REASON_LEN_MAX_WITH_ATTRIBUTION, ReturnPacket,
 };
 pub use sphinx::{BuildError, PAYMENT_PACKET_LEN, PacketError};
+pub use success::{
+    DecryptedSuccess, FULFILLMENT_PAYLOAD_LEN_MAX, FulfillmentData, FulfillmentPayload,
+    SuccessPacket,
+};
 
 /// The example of the README, run as a test.
 #[cfg(doctest)]

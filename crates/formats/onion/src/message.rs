@@ -10,7 +10,7 @@ use fulmen_types::codec::{DecodeError, TlvReader, TlvWriter};
 use crate::{
     blinding::{BlindedPath, EncryptedData, NextHop, UnblindError, unblind},
     keys::SharedSecret,
-    sphinx::{self, PacketError},
+    sphinx::{self, Layer, PacketError},
 };
 
 pub(crate) const REPLY_PATH: u64 = 2;
@@ -194,6 +194,16 @@ pub fn peel_message<C: Verification>(
 ) -> Result<PeeledMessage, IgnoreReason> {
     // BOLT 4, Onion Messages: the associated data are empty.
     let layer = sphinx::peel(secp, packet, shared_secret, &[])?;
+    read_layer(secp, layer, path_key, blinding, even_types)
+}
+
+fn read_layer<C: Verification>(
+    secp: &Secp256k1<C>,
+    layer: Layer,
+    path_key: &PublicKey,
+    blinding: &SharedSecret,
+    even_types: &[u64],
+) -> Result<PeeledMessage, IgnoreReason> {
     match layer.next {
         Some(packet) => {
             let data = read_forwarder(&layer.payload)?;
@@ -237,16 +247,8 @@ pub fn peel_message_with_key<C: Verification>(
     even_types: &[u64],
 ) -> Result<PeeledMessage, IgnoreReason> {
     let blinding = SharedSecret::ecdh(path_key, node_key);
-    let point = sphinx::ecdh_point(secp, packet, Some(&blinding))?;
-    let shared_secret = SharedSecret::ecdh(&point, node_key);
-    peel_message(
-        secp,
-        packet,
-        path_key,
-        &blinding,
-        &shared_secret,
-        even_types,
-    )
+    let (layer, _) = sphinx::peel_with_key(secp, packet, node_key, Some(&blinding), &[])?;
+    read_layer(secp, layer, path_key, &blinding, even_types)
 }
 
 /// BOLT 4, Onion Messages: of every node in the path.

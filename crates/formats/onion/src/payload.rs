@@ -6,11 +6,11 @@ use core::fmt;
 use bitcoin::secp256k1::PublicKey;
 use fulmen_types::codec::Decode;
 use fulmen_types::{
-    CltvExpiry, Msat, PaymentPreimage, PaymentSecret, ShortChannelId,
+    CltvExpiry, Features, Msat, PaymentPreimage, PaymentSecret, ShortChannelId,
     codec::{BigSize, DecodeError, Encode, Reader, TlvReader, TlvRecord, TlvWriter, Truncated},
 };
 
-use crate::sphinx::BuildError;
+use crate::{payinfo::PaymentPath, sphinx::BuildError};
 
 const AMT_TO_FORWARD: u64 = 2;
 const OUTGOING_CLTV_VALUE: u64 = 4;
@@ -18,8 +18,12 @@ const SHORT_CHANNEL_ID: u64 = 6;
 const PAYMENT_DATA: u64 = 8;
 const ENCRYPTED_RECIPIENT_DATA: u64 = 10;
 const CURRENT_PATH_KEY: u64 = 12;
+pub(crate) const OUTGOING_NODE_ID: u64 = 14;
 const PAYMENT_METADATA: u64 = 16;
 const TOTAL_AMOUNT_MSAT: u64 = 18;
+const TRAMPOLINE_ONION_PACKET: u64 = 20;
+pub(crate) const RECIPIENT_FEATURES: u64 = 21;
+pub(crate) const RECIPIENT_BLINDED_PATHS: u64 = 22;
 /// `keysend` (bLIP 3).
 const KEYSEND_PREIMAGE: u64 = 5_482_373_484;
 /// Types from here on are free for applications.
@@ -36,6 +40,8 @@ pub enum HopPayload {
     BlindedForward(BlindedForwardPayload),
     /// For the node that is paid at the end of a blinded path.
     BlindedReceive(BlindedReceivePayload),
+    /// For a trampoline node, which finds the further way itself; see [`crate::trampoline`].
+    Trampoline(TrampolineEntryPayload),
 }
 
 /// What a forwarding node is told.
@@ -117,15 +123,43 @@ pub struct BlindedReceivePayload {
     pub current_path_key: Option<PublicKey>,
 }
 
+/// What the last node of a payment's onion is told when it is a trampoline node (trampoline routing, a draft).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrampolineEntryPayload {
+    /// The least amount that the HTLC must have.
+    pub amt_to_forward: Msat,
+    /// The least expiry that the HTLC must have.
+    pub outgoing_cltv_value: CltvExpiry,
+    /// Joins the parts of a payment: a secret that the sender of this onion drew, and the total.
+    pub payment_data: Option<PaymentData>,
+    /// When the trampoline node is inside a blinded path and not its first node.
+    pub current_path_key: Option<PublicKey>,
+    /// The onion inside the onion.
+    pub trampoline_onion_packet: Vec<u8>,
+}
+
 /// A hop's place as the packet says it, and what came beside the packet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'a> {
     /// No packet follows.
     pub(crate) is_final: bool,
-    /// `update_add_htlc` had a `path_key`.
+    /// `update_add_htlc` had a `path_key`, or, for a trampoline's payload, the onion around it had one.
     pub(crate) has_path_key: bool,
+    /// Which onion it is.
+    pub(crate) onion: OnionKind,
     /// Even application types that the receiver understands.
     pub(crate) even_custom_tlvs: &'a [u64],
+}
+
+/// Which fields of trampolines have a place in a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnionKind {
+    /// A payment's, at a node that is no trampoline.
+    Payment,
+    /// A payment's, at a trampoline node.
+    AroundTrampoline,
+    /// A trampoline's.
+    Trampoline,
 }
 
 /// A payload that breaks a rule.
@@ -153,6 +187,19 @@ impl fmt::Display for PayloadError {
 }
 
 impl core::error::Error for PayloadError {}
+
+impl PayloadError {
+    /// `offset` of `invalid_onion_payload`: where the record starts in the decrypted bytes, 0 when it is
+    /// missing.
+    pub(crate) fn offset_behind(&self, prefix_len: usize) -> u16 {
+        let offset = match self.reason {
+            DecodeError::Missing(_) => 0,
+            _ => prefix_len + self.offset,
+        };
+        // A payload is shorter than its packet, whose length fits 16 bits.
+        u16::try_from(offset).unwrap_or(u16::MAX)
+    }
+}
 
 impl HopPayload {
     /// The TLV stream, without length prefix.
@@ -182,6 +229,12 @@ impl HopPayload {
                 tlv.put_some(CURRENT_PATH_KEY, p.current_path_key.as_ref());
                 tlv.put(TOTAL_AMOUNT_MSAT, &Truncated(p.total_amount_msat.to_msat()));
             }
+            Self::Trampoline(p) => {
+                put_amounts(&mut tlv, p.amt_to_forward, p.outgoing_cltv_value);
+                tlv.put_some(PAYMENT_DATA, p.payment_data.as_ref());
+                tlv.put_some(CURRENT_PATH_KEY, p.current_path_key.as_ref());
+                tlv.put(TRAMPOLINE_ONION_PACKET, &p.trampoline_onion_packet);
+            }
         }
         Ok(out)
     }
@@ -189,7 +242,7 @@ impl HopPayload {
     /// Whether this is a payload for the end of a path.
     pub const fn is_final(&self) -> bool {
         match self {
-            Self::Receive(_) | Self::BlindedReceive(_) => true,
+            Self::Receive(_) | Self::BlindedReceive(_) | Self::Trampoline(_) => true,
             Self::Forward(_) | Self::BlindedForward(_) => false,
         }
     }
@@ -197,11 +250,9 @@ impl HopPayload {
     /// Reads a payload and holds it against the rules for its place.
     pub(crate) fn decode(bytes: &[u8], place: Place<'_>) -> Result<Self, PayloadError> {
         let mut raw = RawPayload::default();
-        let read = raw.read(bytes, place).and_then(|()| raw.judge(place));
-        read.map_err(|e| PayloadError {
-            at_introduction: raw.current_path_key_seen && !place.is_final,
-            ..e
-        })
+        raw.read(bytes, place)
+            .and_then(|()| raw.judge(place))
+            .map_err(|e| raw.located(e, place))
     }
 }
 
@@ -226,7 +277,7 @@ fn tu64(r: &mut Reader<'_>) -> Result<Msat, DecodeError> {
     Truncated::<u64>::decode(r).map(|value| Msat::new(value.0))
 }
 
-fn put_amounts(tlv: &mut TlvWriter<'_>, amount: Msat, cltv: CltvExpiry) {
+pub(crate) fn put_amounts(tlv: &mut TlvWriter<'_>, amount: Msat, cltv: CltvExpiry) {
     tlv.put(AMT_TO_FORWARD, &Truncated(amount.to_msat()));
     tlv.put(OUTGOING_CLTV_VALUE, &Truncated(cltv.to_u32()));
 }
@@ -257,12 +308,16 @@ fn application_records(p: &ReceivePayload) -> Result<Vec<(u64, Vec<u8>)>, BuildE
 
 /// All fields as they were found, with their offsets.
 #[derive(Default)]
-struct RawPayload {
+pub(crate) struct RawPayload {
     amt_to_forward: Option<Msat>,
     outgoing_cltv_value: Option<CltvExpiry>,
+    pub(crate) outgoing_node_id: Option<PublicKey>,
+    pub(crate) recipient_features: Option<Features>,
+    pub(crate) recipient_blinded_paths: Option<Vec<PaymentPath>>,
+    trampoline_onion_packet: Option<Vec<u8>>,
     short_channel_id: Option<ShortChannelId>,
     payment_data: Option<PaymentData>,
-    encrypted_recipient_data: Option<Vec<u8>>,
+    pub(crate) encrypted_recipient_data: Option<Vec<u8>>,
     current_path_key: Option<PublicKey>,
     payment_metadata: Option<Vec<u8>>,
     total_amount_msat: Option<Msat>,
@@ -275,7 +330,7 @@ struct RawPayload {
 }
 
 impl RawPayload {
-    fn read(&mut self, bytes: &[u8], place: Place<'_>) -> Result<(), PayloadError> {
+    pub(crate) fn read(&mut self, bytes: &[u8], place: Place<'_>) -> Result<(), PayloadError> {
         let mut offset = 0;
         for record in TlvReader::new(bytes) {
             let record = record.map_err(|reason| error(0, offset, reason))?;
@@ -310,6 +365,18 @@ impl RawPayload {
                 self.total_amount_msat = Some(Msat::new(record.parse::<Truncated<u64>>()?.0));
             }
             KEYSEND_PREIMAGE => self.keysend_preimage = Some(record.parse()?),
+            TRAMPOLINE_ONION_PACKET if place.onion == OnionKind::AroundTrampoline => {
+                self.trampoline_onion_packet = Some(record.value.to_vec());
+            }
+            OUTGOING_NODE_ID if place.onion == OnionKind::Trampoline => {
+                self.outgoing_node_id = Some(record.parse()?);
+            }
+            RECIPIENT_FEATURES if place.onion == OnionKind::Trampoline => {
+                self.recipient_features = Some(Features::from_be_bytes(record.value));
+            }
+            RECIPIENT_BLINDED_PATHS if place.onion == OnionKind::Trampoline => {
+                self.recipient_blinded_paths = Some(payment_paths(record.value)?);
+            }
             kind if kind < CUSTOM_TLV_MIN => record.ignore_if_odd()?,
             kind => {
                 if !place.even_custom_tlvs.contains(&kind) {
@@ -328,34 +395,101 @@ impl RawPayload {
     fn judge(&mut self, place: Place<'_>) -> Result<HopPayload, PayloadError> {
         match self.encrypted_recipient_data.take() {
             Some(data) => self.judge_blinded(place, data),
-            None if place.has_path_key => Err(missing(
-                ENCRYPTED_RECIPIENT_DATA,
-                "encrypted_recipient_data, as a path_key came beside the onion",
-            )),
-            None => self.judge_plain(place),
+            None => {
+                self.check_no_path_key(place)?;
+                match self.trampoline_onion_packet.take() {
+                    Some(packet) => self.judge_trampoline_entry(place, packet),
+                    None => self.judge_plain(place),
+                }
+            }
         }
     }
 
-    fn judge_plain(&mut self, place: Place<'_>) -> Result<HopPayload, PayloadError> {
-        self.forbid(&[CURRENT_PATH_KEY, TOTAL_AMOUNT_MSAT])?;
-        let amt_to_forward = self
-            .amt_to_forward
-            .ok_or_else(|| missing(AMT_TO_FORWARD, "amt_to_forward"))?;
-        let outgoing_cltv_value = self
-            .outgoing_cltv_value
-            .ok_or_else(|| missing(OUTGOING_CLTV_VALUE, "outgoing_cltv_value"))?;
-        if place.is_final {
-            self.forbid(&[SHORT_CHANNEL_ID])?;
-            return Ok(HopPayload::Receive(ReceivePayload {
-                amt_to_forward,
-                outgoing_cltv_value,
-                payment_data: self.payment_data,
-                payment_metadata: self.payment_metadata.take(),
-                keysend_preimage: self.keysend_preimage,
-                custom_tlvs: core::mem::take(&mut self.custom_tlvs),
-            }));
+    /// Where an error is: with a `current_path_key` in the payload of a node that forwards, at the
+    /// introduction node of a blinded path.
+    pub(crate) fn located(&self, error: PayloadError, place: Place<'_>) -> PayloadError {
+        PayloadError {
+            at_introduction: self.current_path_key_seen && !place.is_final,
+            ..error
         }
-        self.forbid(&[PAYMENT_DATA, PAYMENT_METADATA, KEYSEND_PREIMAGE])?;
+    }
+
+    pub(crate) fn check_no_path_key(&self, place: Place<'_>) -> Result<(), PayloadError> {
+        if place.has_path_key {
+            return Err(missing(
+                ENCRYPTED_RECIPIENT_DATA,
+                "encrypted_recipient_data, as a path_key came beside the onion",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The fields that every node outside of a blinded path is given.
+    pub(crate) fn amounts(&self) -> Result<(Msat, CltvExpiry), PayloadError> {
+        Ok((
+            self.amt_to_forward
+                .ok_or_else(|| missing(AMT_TO_FORWARD, "amt_to_forward"))?,
+            self.outgoing_cltv_value
+                .ok_or_else(|| missing(OUTGOING_CLTV_VALUE, "outgoing_cltv_value"))?,
+        ))
+    }
+
+    /// Trampoline routing: the payload around a trampoline's onion, which is in that of the last node.
+    fn judge_trampoline_entry(
+        &self,
+        place: Place<'_>,
+        trampoline_onion_packet: Vec<u8>,
+    ) -> Result<HopPayload, PayloadError> {
+        if !place.is_final {
+            self.forbid(&[TRAMPOLINE_ONION_PACKET])?;
+        }
+        self.forbid(&[
+            SHORT_CHANNEL_ID,
+            PAYMENT_METADATA,
+            TOTAL_AMOUNT_MSAT,
+            KEYSEND_PREIMAGE,
+        ])?;
+        let (amt_to_forward, outgoing_cltv_value) = self.amounts()?;
+        Ok(HopPayload::Trampoline(TrampolineEntryPayload {
+            amt_to_forward,
+            outgoing_cltv_value,
+            payment_data: self.payment_data,
+            current_path_key: self.current_path_key,
+            trampoline_onion_packet,
+        }))
+    }
+
+    /// What the node that is paid is told, outside of blinded paths.
+    pub(crate) fn judge_receive(&mut self) -> Result<ReceivePayload, PayloadError> {
+        self.forbid(&[CURRENT_PATH_KEY, TOTAL_AMOUNT_MSAT, SHORT_CHANNEL_ID])?;
+        let (amt_to_forward, outgoing_cltv_value) = self.amounts()?;
+        Ok(ReceivePayload {
+            amt_to_forward,
+            outgoing_cltv_value,
+            payment_data: self.payment_data,
+            payment_metadata: self.payment_metadata.take(),
+            keysend_preimage: self.keysend_preimage,
+            custom_tlvs: core::mem::take(&mut self.custom_tlvs),
+        })
+    }
+
+    /// What only a node that is paid may be given.
+    pub(crate) fn forbid_receive_fields(&self) -> Result<(), PayloadError> {
+        self.forbid(&[
+            CURRENT_PATH_KEY,
+            TOTAL_AMOUNT_MSAT,
+            PAYMENT_DATA,
+            PAYMENT_METADATA,
+            KEYSEND_PREIMAGE,
+        ])
+    }
+
+    fn judge_plain(&mut self, place: Place<'_>) -> Result<HopPayload, PayloadError> {
+        if place.is_final {
+            return self.judge_receive().map(HopPayload::Receive);
+        }
+        self.forbid_receive_fields()?;
+        let (amt_to_forward, outgoing_cltv_value) = self.amounts()?;
         Ok(HopPayload::Forward(ForwardPayload {
             short_channel_id: self
                 .short_channel_id
@@ -365,7 +499,7 @@ impl RawPayload {
         }))
     }
 
-    fn judge_blinded(
+    pub(crate) fn judge_blinded(
         &mut self,
         place: Place<'_>,
         encrypted_recipient_data: Vec<u8>,
@@ -400,13 +534,10 @@ impl RawPayload {
                 current_path_key,
             }));
         }
+        let (amt_to_forward, outgoing_cltv_value) = self.amounts()?;
         Ok(HopPayload::BlindedReceive(BlindedReceivePayload {
-            amt_to_forward: self
-                .amt_to_forward
-                .ok_or_else(|| missing(AMT_TO_FORWARD, "amt_to_forward"))?,
-            outgoing_cltv_value: self
-                .outgoing_cltv_value
-                .ok_or_else(|| missing(OUTGOING_CLTV_VALUE, "outgoing_cltv_value"))?,
+            amt_to_forward,
+            outgoing_cltv_value,
             total_amount_msat: self
                 .total_amount_msat
                 .ok_or_else(|| missing(TOTAL_AMOUNT_MSAT, "total_amount_msat"))?,
@@ -415,7 +546,7 @@ impl RawPayload {
         }))
     }
 
-    fn forbid(&self, kinds: &[u64]) -> Result<(), PayloadError> {
+    pub(crate) fn forbid(&self, kinds: &[u64]) -> Result<(), PayloadError> {
         match self.seen.iter().find(|(kind, _)| kinds.contains(kind)) {
             Some(&(kind, offset)) => Err(error(kind, offset, FORBIDDEN)),
             None => Ok(()),
@@ -435,8 +566,21 @@ const fn error(kind: u64, offset: usize, reason: DecodeError) -> PayloadError {
     }
 }
 
-const fn missing(kind: u64, name: &'static str) -> PayloadError {
+pub(crate) const fn missing(kind: u64, name: &'static str) -> PayloadError {
     error(kind, 0, DecodeError::Missing(name))
+}
+
+/// Pairs of a blinded path and what it takes, to the end of the record.
+fn payment_paths(bytes: &[u8]) -> Result<Vec<PaymentPath>, DecodeError> {
+    let mut r = Reader::new(bytes);
+    let mut paths = Vec::new();
+    while !r.is_empty() {
+        paths.push(PaymentPath {
+            path: Decode::decode(&mut r)?,
+            payinfo: Decode::decode(&mut r)?,
+        });
+    }
+    Ok(paths)
 }
 
 fn record_len(record: &TlvRecord<'_>) -> usize {

@@ -10,11 +10,11 @@ use crate::{
     FailureMessage,
     keys::SharedSecret,
     payload::{
-        BlindedForwardPayload, BlindedReceivePayload, ForwardPayload, HopPayload, PayloadError,
-        Place, ReceivePayload,
+        BlindedForwardPayload, BlindedReceivePayload, ForwardPayload, HopPayload, OnionKind,
+        PayloadError, Place, ReceivePayload, TrampolineEntryPayload,
     },
     sphinx::{
-        self, BuildError, Hop, PAYMENT_PACKET_LEN, PAYMENT_PAYLOADS_LEN, PacketError,
+        self, BuildError, Hop, Layer, PAYMENT_PACKET_LEN, PAYMENT_PAYLOADS_LEN, PacketError,
         sha256_of_onion,
     },
 };
@@ -98,15 +98,19 @@ pub struct IncomingHtlc<'a> {
     pub path_key: Option<&'a PublicKey>,
     /// Even application TLV types that the receiver understands; others fail the payment.
     pub even_custom_tlvs: &'a [u64],
+    /// Whether this node is a trampoline node: then [`Peeled::Trampoline`] may come out. To another node
+    /// the field of a trampoline onion is an unknown even one.
+    pub is_trampoline_node: bool,
 }
 
 impl<'a> IncomingHtlc<'a> {
-    /// An HTLC without `path_key`, to a receiver without application TLVs.
+    /// An HTLC without `path_key`, to a receiver without application TLVs that is no trampoline node.
     pub const fn new(payment_hash: &'a PaymentHash) -> Self {
         Self {
             payment_hash,
             path_key: None,
             even_custom_tlvs: &[],
+            is_trampoline_node: false,
         }
     }
 }
@@ -132,6 +136,8 @@ pub enum Peeled {
     Receive(ReceivePayload),
     /// This node is paid through a blinded path of its own.
     BlindedReceive(BlindedReceivePayload),
+    /// This node is to go on as a trampoline; see [`crate::trampoline`].
+    Trampoline(TrampolineEntryPayload),
 }
 
 /// Why an onion is refused, and with [`PeelError::response`] what to answer.
@@ -262,9 +268,17 @@ pub fn peel_payment<C: Verification>(
     shared_secret: &SharedSecret,
     htlc: &IncomingHtlc<'_>,
 ) -> Result<Peeled, PeelError> {
+    let layer = sphinx::peel(secp, packet, shared_secret, htlc.payment_hash.as_bytes());
+    read_layer(packet, htlc, layer)
+}
+
+fn read_layer(
+    packet: &PaymentPacket,
+    htlc: &IncomingHtlc<'_>,
+    layer: Result<Layer, PacketError>,
+) -> Result<Peeled, PeelError> {
     let in_path = htlc.path_key.is_some();
-    let layer = sphinx::peel(secp, packet, shared_secret, htlc.payment_hash.as_bytes())
-        .map_err(|reason| refuse(packet, in_path, reason))?;
+    let layer = layer.map_err(|reason| refuse(packet, in_path, reason))?;
     let next_packet: Option<PaymentPacket> = layer.next.map(|next| {
         next.try_into()
             .expect("the next packet is as long as this one")
@@ -272,6 +286,11 @@ pub fn peel_payment<C: Verification>(
     let place = Place {
         is_final: next_packet.is_none(),
         has_path_key: in_path,
+        onion: if htlc.is_trampoline_node {
+            OnionKind::AroundTrampoline
+        } else {
+            OnionKind::Payment
+        },
         even_custom_tlvs: htlc.even_custom_tlvs,
     };
     let payload = HopPayload::decode(&layer.payload, place)
@@ -287,9 +306,13 @@ pub fn peel_payment<C: Verification>(
         },
         (HopPayload::Receive(payload), None) => Peeled::Receive(payload),
         (HopPayload::BlindedReceive(payload), None) => Peeled::BlindedReceive(payload),
+        (HopPayload::Trampoline(payload), None) => Peeled::Trampoline(payload),
         // `decode` gives the payload of the place that it was told.
         (HopPayload::Forward(_) | HopPayload::BlindedForward(_), None)
-        | (HopPayload::Receive(_) | HopPayload::BlindedReceive(_), Some(_)) => {
+        | (
+            HopPayload::Receive(_) | HopPayload::BlindedReceive(_) | HopPayload::Trampoline(_),
+            Some(_),
+        ) => {
             return Err(PeelError::PayloadLength);
         }
     })
@@ -305,10 +328,15 @@ pub fn peel_payment_with_key<C: Verification>(
     let blinding = htlc
         .path_key
         .map(|path_key| SharedSecret::ecdh(path_key, node_key));
-    let point = payment_ecdh_point(secp, packet, blinding.as_ref())?;
-    let shared_secret = SharedSecret::ecdh(&point, node_key);
-    let peeled = peel_payment(secp, packet, &shared_secret, htlc)?;
-    Ok((peeled, shared_secret))
+    let (peeled, shared_secret) = sphinx::peel_with_key(
+        secp,
+        packet,
+        node_key,
+        blinding.as_ref(),
+        htlc.payment_hash.as_bytes(),
+    )
+    .map_err(|reason| refuse(packet, blinding.is_some(), reason))?;
+    Ok((read_layer(packet, htlc, Ok(peeled))?, shared_secret))
 }
 
 fn refuse(packet: &PaymentPacket, in_path: bool, reason: PacketError) -> PeelError {
@@ -342,15 +370,8 @@ fn refuse_payload(
             sha256_of_onion: sha256_of_onion(packet),
         };
     }
-    let missing = matches!(error.reason, fulmen_types::codec::DecodeError::Missing(_));
-    let offset = if missing {
-        0
-    } else {
-        prefix_len + error.offset
-    };
     PeelError::Payload {
         error,
-        // A payload is shorter than the packet, whose length fits 16 bits.
-        offset: u16::try_from(offset).unwrap_or(u16::MAX),
+        offset: error.offset_behind(prefix_len),
     }
 }

@@ -96,6 +96,18 @@ impl ReturnPacket {
             .apply_keystream(&mut self.reason);
     }
 
+    /// Takes the layers off that were put on between the node with the last of `shared_secrets` and this
+    /// one: for a trampoline node, whose own onion a failure from behind that onion's end has come through
+    /// (see [`crate::trampoline`]). Attribution data don't reach over such an end.
+    pub fn strip_layers(&mut self, shared_secrets: &[SharedSecret]) {
+        self.attribution_data = None;
+        for secret in shared_secrets {
+            secret
+                .stream(KeyKind::Ammag)
+                .apply_keystream(&mut self.reason);
+        }
+    }
+
     /// Reads the failure at the origin. `shared_secrets` are those of the path, from the first hop.
     ///
     /// Always makes [`DECRYPT_ROUNDS`] rounds.

@@ -113,14 +113,30 @@ pub fn shared_secrets<'a, C: Signing>(
     session_key: &SecretKey,
     node_ids: impl IntoIterator<Item = &'a PublicKey>,
 ) -> Result<Vec<SharedSecret>, BuildError> {
+    let public = PublicKey::from_secret_key(secp, session_key);
+    secrets_from(secp, session_key, public, node_ids)
+}
+
+/// [`shared_secrets`] for a session key whose public half is known already.
+fn secrets_from<'a, C: Signing>(
+    secp: &Secp256k1<C>,
+    session_key: &SecretKey,
+    mut public: PublicKey,
+    node_ids: impl IntoIterator<Item = &'a PublicKey>,
+) -> Result<Vec<SharedSecret>, BuildError> {
     let mut ephemeral = *session_key;
-    let mut secrets = Vec::new();
-    for node_id in node_ids {
+    let mut node_ids = node_ids.into_iter().peekable();
+    let mut secrets = Vec::with_capacity(node_ids.size_hint().0);
+    while let Some(node_id) = node_ids.next() {
         let secret = SharedSecret::ecdh(node_id, &ephemeral);
-        let public = PublicKey::from_secret_key(secp, &ephemeral);
-        ephemeral = ephemeral.mul_tweak(&blinding_factor(&public, &secret)?)?;
         secrets.push(secret);
+        // Nobody needs the key behind the last hop: a multiplication saved.
+        if node_ids.peek().is_some() {
+            ephemeral = ephemeral.mul_tweak(&blinding_factor(&public, &secret)?)?;
+            public = PublicKey::from_secret_key(secp, &ephemeral);
+        }
     }
+    ephemeral.non_secure_erase();
     Ok(secrets)
 }
 
@@ -137,17 +153,19 @@ pub fn build<C: Signing>(
         return Err(BuildError::SizeOutOfRange(payloads_len));
     }
     check_sizes(hops, payloads_len)?;
-    let secrets = shared_secrets(secp, session_key, hops.iter().map(|hop| &hop.node_id))?;
-    let filler = filler(hops, &secrets, payloads_len);
+    let public = PublicKey::from_secret_key(secp, session_key);
+    let node_ids = hops.iter().map(|hop| &hop.node_id);
+    let secrets = secrets_from(secp, session_key, public, node_ids)?;
+    let rho_keys: Vec<[u8; 32]> = secrets.iter().map(|s| s.key(KeyKind::Rho)).collect();
+    let filler = filler(hops, &rho_keys, payloads_len);
 
     let mut packet = vec![0; payloads_len + OVERHEAD];
-    packet[1..HEADER_LEN]
-        .copy_from_slice(&PublicKey::from_secret_key(secp, session_key).serialize());
+    packet[1..HEADER_LEN].copy_from_slice(&public.serialize());
     let payloads = &mut packet[HEADER_LEN..HEADER_LEN + payloads_len];
     stream(derive_key(KeyKind::Pad, &session_key.secret_bytes())).apply_keystream(payloads);
 
     let mut next_hmac = [0; HMAC_LEN];
-    for (i, (hop, secret)) in hops.iter().zip(&secrets).enumerate().rev() {
+    for (i, hop) in hops.iter().enumerate().rev() {
         let shift = shift_size(&hop.payload);
         payloads.copy_within(..payloads_len - shift, shift);
         let prefix = BigSize(hop.payload.len() as u64).to_bytes();
@@ -155,11 +173,11 @@ pub fn build<C: Signing>(
         payloads[..front].copy_from_slice(&prefix);
         payloads[front..hmac_at].copy_from_slice(&hop.payload);
         payloads[hmac_at..shift].copy_from_slice(&next_hmac);
-        secret.stream(KeyKind::Rho).apply_keystream(payloads);
+        stream(rho_keys[i]).apply_keystream(payloads);
         if i + 1 == hops.len() {
             payloads[payloads_len - filler.len()..].copy_from_slice(&filler);
         }
-        next_hmac = hmac(&secret.key(KeyKind::Mu), &[payloads, associated_data]);
+        next_hmac = hmac(&secrets[i].key(KeyKind::Mu), &[payloads, associated_data]);
     }
     packet[HEADER_LEN + payloads_len..].copy_from_slice(&next_hmac);
     Ok((packet, secrets))
@@ -193,14 +211,14 @@ fn check_sizes(hops: &[Hop], available: usize) -> Result<(), BuildError> {
 }
 
 /// The bytes that the hops before the last will have put at the packet's end.
-fn filler(hops: &[Hop], secrets: &[SharedSecret], payloads_len: usize) -> Vec<u8> {
+fn filler(hops: &[Hop], rho_keys: &[[u8; 32]], payloads_len: usize) -> Vec<u8> {
     let mut filler = Vec::with_capacity(payloads_len);
     let before_last = hops.len().saturating_sub(1);
-    for (hop, secret) in hops.iter().zip(secrets).take(before_last) {
+    for (hop, rho) in hops.iter().zip(rho_keys).take(before_last) {
         // Sizes are checked: all shifts together fit the payloads, which fit 16 bits.
         let from = u32::try_from(payloads_len - filler.len()).unwrap_or(u32::MAX);
         filler.resize(filler.len() + shift_size(&hop.payload), 0);
-        let mut stream = secret.stream(KeyKind::Rho);
+        let mut stream = stream(*rho);
         stream.seek(from);
         stream.apply_keystream(&mut filler);
     }
@@ -226,11 +244,11 @@ pub enum PacketError {
 impl fmt::Display for PacketError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Version(version) => write!(f, "unknown onion version {version}"),
-            Self::Key => f.write_str("the onion's key is no point on the curve"),
-            Self::Hmac => f.write_str("the onion's HMAC does not match"),
-            Self::PayloadLength => f.write_str("the onion's payload length is invalid"),
-            Self::TooShort => f.write_str("the onion is too short"),
+            Self::Version(version) => write!(f, "unknown onion version {version} (BOLT 4)"),
+            Self::Key => f.write_str("the onion's key is no point on the curve (BOLT 4)"),
+            Self::Hmac => f.write_str("the onion's HMAC does not match (BOLT 4)"),
+            Self::PayloadLength => f.write_str("the onion's payload length is invalid (BOLT 4)"),
+            Self::TooShort => f.write_str("the onion is too short (BOLT 4)"),
         }
     }
 }
@@ -257,7 +275,14 @@ pub fn ecdh_point<C: Verification>(
     packet: &[u8],
     blinding: Option<&SharedSecret>,
 ) -> Result<PublicKey, PacketError> {
-    let point = public_key(packet)?;
+    blinded_point(secp, public_key(packet)?, blinding)
+}
+
+fn blinded_point<C: Verification>(
+    secp: &Secp256k1<C>,
+    point: PublicKey,
+    blinding: Option<&SharedSecret>,
+) -> Result<PublicKey, PacketError> {
     match blinding {
         None => Ok(point),
         Some(secret) => node_id_tweak(secret)
@@ -276,7 +301,37 @@ pub fn peel<C: Verification>(
     shared_secret: &SharedSecret,
     associated_data: &[u8],
 ) -> Result<Layer, PacketError> {
+    peel_with(packet, shared_secret, associated_data, || {
+        next_key(secp, &public_key(packet)?, shared_secret).map_err(|_| PacketError::Key)
+    })
+}
+
+/// [`ecdh_point`], the exchange and [`peel`] at once, for those who hold the node's key: the packet's point
+/// is read but once.
+pub(crate) fn peel_with_key<C: Verification>(
+    secp: &Secp256k1<C>,
+    packet: &[u8],
+    node_key: &SecretKey,
+    blinding: Option<&SharedSecret>,
+    associated_data: &[u8],
+) -> Result<(Layer, SharedSecret), PacketError> {
     let point = public_key(packet)?;
+    let shared_secret = SharedSecret::ecdh(&blinded_point(secp, point, blinding)?, node_key);
+    let layer = peel_with(packet, &shared_secret, associated_data, || {
+        next_key(secp, &point, &shared_secret).map_err(|_| PacketError::Key)
+    })?;
+    Ok((layer, shared_secret))
+}
+
+/// [`peel`], where `next_point` gives the point of the next packet, which nobody asks for at the end of a
+/// path.
+fn peel_with(
+    packet: &[u8],
+    shared_secret: &SharedSecret,
+    associated_data: &[u8],
+    next_point: impl FnOnce() -> Result<PublicKey, PacketError>,
+) -> Result<Layer, PacketError> {
+    check_head(packet)?;
     let (payloads, hmac_received) = packet[HEADER_LEN..]
         .split_last_chunk::<HMAC_LEN>()
         .ok_or(PacketError::TooShort)?;
@@ -307,7 +362,7 @@ pub fn peel<C: Verification>(
 
     unwrapped.resize(payloads.len() + shift, 0);
     stream.apply_keystream(&mut unwrapped[payloads.len()..]);
-    let next_point = next_key(secp, &point, shared_secret).map_err(|_| PacketError::Key)?;
+    let next_point = next_point()?;
     let mut next = Vec::with_capacity(packet.len());
     next.push(0);
     next.extend_from_slice(&next_point.serialize());
@@ -331,13 +386,19 @@ fn payload_len(unwrapped: &[u8]) -> Option<(usize, usize)> {
     (len >= 2 && fits).then(|| (unwrapped.len() - r.remaining().len(), len))
 }
 
-fn public_key(packet: &[u8]) -> Result<PublicKey, PacketError> {
+/// The length and the version, which are looked at first.
+fn check_head(packet: &[u8]) -> Result<(), PacketError> {
     if packet.len() <= OVERHEAD {
         return Err(PacketError::TooShort);
     }
     if packet[0] != 0 {
         return Err(PacketError::Version(packet[0]));
     }
+    Ok(())
+}
+
+fn public_key(packet: &[u8]) -> Result<PublicKey, PacketError> {
+    check_head(packet)?;
     PublicKey::from_slice(&packet[1..HEADER_LEN]).map_err(|_| PacketError::Key)
 }
 

@@ -5,6 +5,7 @@ use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
 use fulmen_onion::{
     blinding::{BlindedRoute, EncryptedData, PaymentConstraints, PaymentRelay},
     sphinx::{self, Hop},
+    trampoline::{AroundTrampoline, PeeledTrampoline, TrampolineForward, TrampolinePayload},
     *,
 };
 use fulmen_types::{
@@ -205,18 +206,127 @@ proptest! {
     }
 
     #[test]
-    fn hold_times_of_successes_come_back(
-        secrets in vec(any::<[u8; 32]>(), 1..=20),
-        hold_times in vec(any::<u32>(), 20),
+    fn successes_come_back_with_hold_times_and_payload(
+        secrets in vec(any::<[u8; 32]>(), 1..24),
+        hold_times in vec(any::<u32>(), 24),
+        custom in proptest::collection::btree_map(65_536u64.., vec(any::<u8>(), 0..300), 0..3),
+        with_payload in any::<bool>(),
+        garbled_at in option::of(any::<prop::sample::Index>()),
     ) {
         let secrets: Vec<_> = secrets.into_iter().map(SharedSecret::new).collect();
-        let mut data = None;
-        for (i, secret) in secrets.iter().enumerate().rev() {
-            data = Some(AttributionData::forward_fulfill(data, secret, HoldTime::new(hold_times[i])));
+        let payload = FulfillmentPayload {
+            custom_tlvs: custom.into_iter().map(|(kind, value)| CustomTlv { kind, value }).collect(),
+        };
+        let bytes = payload.to_bytes();
+        prop_assert!(bytes.len() >= 256);
+        prop_assert_eq!(FulfillmentPayload::from_bytes(&bytes), Ok(payload));
+        let hold = |i: usize| Some(HoldTime::new(hold_times[i]));
+        let last = secrets.len() - 1;
+        let sent = with_payload.then_some(&bytes[..]);
+        let garbled_at = garbled_at.filter(|_| with_payload).map(|index| index.index(secrets.len()));
+        let mut packet = SuccessPacket::build(&secrets[last], sent, hold(last));
+        for i in (0..secrets.len()).rev() {
+            if i < last {
+                packet.wrap(&secrets[i], hold(i));
+            }
+            if garbled_at == Some(i) {
+                packet.fulfillment_payload.as_mut().unwrap()[7] ^= 1;
+            }
         }
-        let read = data.unwrap().decrypt_fulfill(&secrets);
-        let expected: Vec<_> = hold_times[..secrets.len()].iter().map(|t| HoldTime::new(*t)).collect();
-        prop_assert_eq!(read, expected);
+        let read = packet.decrypt(&secrets);
+        match garbled_at {
+            None => {
+                let fits = secrets.len() <= ATTRIBUTION_HOPS_MAX;
+                let expected: Vec<_> = (0..secrets.len()).filter(|_| fits).filter_map(hold).collect();
+                prop_assert_eq!((read.hold_times, read.unattributed), (expected, None));
+                prop_assert_eq!(read.payload, match with_payload {
+                    true => FulfillmentData::Payload(bytes),
+                    false => FulfillmentData::None,
+                });
+            }
+            Some(at) => {
+                prop_assert_eq!(read.payload, FulfillmentData::Garbled);
+                if secrets.len() <= ATTRIBUTION_HOPS_MAX && at < last {
+                    prop_assert_eq!(read.unattributed, Some(at));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn trampoline_onions_are_read_by_their_nodes(
+        keys in vec(secret_key(), 1..5),
+        amounts in vec(any::<(u64, u32)>(), 4),
+        last in receive(),
+        session_key in secret_key(),
+        hash in any::<[u8; 32]>(),
+        spare in 0usize..400,
+    ) {
+        let secp = Secp256k1::new();
+        let payment_hash = PaymentHash::new(hash);
+        let HopPayload::Receive(last) = last else { panic!("a final payload") };
+        let nodes: Vec<_> = keys.iter().map(|key| PublicKey::from_secret_key(&secp, key)).collect();
+        let hops: Vec<_> = (0..nodes.len())
+            .map(|i| {
+                let payload = match nodes.get(i + 1) {
+                    Some(next) => TrampolinePayload::Forward(TrampolineForward {
+                        outgoing_node_id: *next,
+                        amt_to_forward: Msat::new(amounts[i].0),
+                        outgoing_cltv_value: CltvExpiry::new(amounts[i].1),
+                    }),
+                    None => TrampolinePayload::Receive(last.clone()),
+                };
+                (nodes[i], payload)
+            })
+            .collect();
+        let built = trampoline::build(&secp, &session_key, &hops, &payment_hash, spare).unwrap();
+        let around = AroundTrampoline {
+            payment_hash: &payment_hash,
+            path_key: None,
+            even_custom_tlvs: &[],
+        };
+        let mut packet = built.packet;
+        for (i, key) in keys.iter().enumerate() {
+            let (peeled, secret) =
+                trampoline::peel_with_key(&secp, &packet, key, &around).unwrap();
+            prop_assert_eq!(secret, built.shared_secrets[i]);
+            match peeled {
+                PeeledTrampoline::Forward { payload, next_packet } => {
+                    prop_assert_eq!(&TrampolinePayload::Forward(payload), &hops[i].1);
+                    packet = next_packet;
+                }
+                PeeledTrampoline::Receive(payload) => prop_assert_eq!(&payload, &last),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn arbitrary_trampolines_never_panic(
+        payload in vec(any::<u8>(), 2..200),
+        is_final in any::<bool>(),
+        in_path in any::<bool>(),
+    ) {
+        let secp = Secp256k1::new();
+        let node_key = SecretKey::from_slice(&[1; 32]).unwrap();
+        let node_id = PublicKey::from_secret_key(&secp, &node_key);
+        let mut hops = vec![Hop { node_id, payload }];
+        if !is_final {
+            hops.push(Hop { node_id, payload: vec![0; 2] });
+        }
+        let hash = PaymentHash::new([0; 32]);
+        let (packet, secrets) =
+            sphinx::build(&secp, &node_key, &hops, hash.as_bytes(), 400).unwrap();
+        let around = AroundTrampoline {
+            payment_hash: &hash,
+            path_key: in_path.then_some(&node_id),
+            even_custom_tlvs: &[],
+        };
+        if let Err(error) = trampoline::peel(&secp, &packet, &secrets[0], &around) {
+            let blinding = matches!(error.response(), FailureMessage::InvalidOnionBlinding { .. });
+            prop_assert_eq!(blinding, in_path);
+        }
+        prop_assert!(trampoline::peel(&secp, &packet[..66], &secrets[0], &around).is_err());
     }
 
     #[test]

@@ -402,8 +402,18 @@ fn all_codes_are_distinct_and_come_back() {
         ),
         (F::MppTimeout, 23),
         (F::InvalidOnionBlinding { sha256_of_onion }, 0xc018),
+        (F::TemporaryTrampolineFailure, 0x2019),
+        (
+            F::TrampolineFeeOrExpiryInsufficient {
+                fee_base_msat: 1,
+                fee_proportional_millionths: 2,
+                cltv_expiry_delta: CltvExpiryDelta::new(3),
+            },
+            0x201a,
+        ),
+        (F::UnknownNextTrampoline, 0x401b),
     ];
-    assert_eq!(all.len(), 22);
+    assert_eq!(all.len(), 22 + 3, "of BOLT 4, and of trampoline routing");
     for (message, code) in all {
         use fulmen_types::codec::Encode;
         assert_eq!(message.code(), code);

@@ -14,6 +14,7 @@ use fulmen_types::{
     BlockHeight, CltvExpiry, Msat, PaymentHash,
     codec::{BigSize, Decode, Encode, Reader},
 };
+use fulmen_vectors::report;
 
 /// The payload without its length prefix.
 fn bare(with_prefix: &[u8]) -> Vec<u8> {
@@ -34,7 +35,7 @@ fn sphinx_hops(items: &[Item]) -> Vec<Hop> {
 }
 
 #[test]
-fn onion() {
+fn vectors_of_onion() {
     let secp = Secp256k1::new();
     let all = items(include_str!("../vectors/bolt04-onion.txt"));
     let (head, hops) = (&all[0], &all[1..]);
@@ -77,13 +78,16 @@ fn onion() {
                     [0x24, 0xa3, 0x35, 0x62]
                 );
             }
-            Peeled::BlindedForward { .. } | Peeled::BlindedReceive(_) => panic!("hop {i}"),
+            Peeled::BlindedForward { .. } | Peeled::BlindedReceive(_) | Peeled::Trampoline(_) => {
+                panic!("hop {i}")
+            }
         }
     }
+    report(4, "onion-test", 1);
 }
 
 #[test]
-fn onion_error() {
+fn vectors_of_onion_error() {
     let secp = Secp256k1::new();
     let all = items(include_str!("../vectors/bolt04-onion-error.txt"));
     let (head, hops) = (&all[0], &all[1..]);
@@ -110,10 +114,11 @@ fn onion_error() {
             raw: head.bytes("failure_message")
         }
     );
+    report(4, "onion-error-test", 1);
 }
 
 #[test]
-fn attribution() {
+fn vectors_of_attribution() {
     let all = items(include_str!("../vectors/bolt04-attribution.txt"));
     let (head, hops) = (&all[0], &all[1..]);
     assert_eq!(hops.len(), 5);
@@ -129,11 +134,11 @@ fn attribution() {
         head.text("padded_len").parse().unwrap(),
         Some(hold_times[4]),
     );
-    let mut success = AttributionData::for_fulfill(&secrets[4], hold_times[4]);
+    let mut success = SuccessPacket::build(&secrets[4], None, Some(hold_times[4]));
     for i in (0..5).rev() {
         if i < 4 {
             packet.wrap(&secrets[i], Some(hold_times[i]));
-            success = AttributionData::forward_fulfill(Some(success), &secrets[i], hold_times[i]);
+            success.wrap(&secrets[i], Some(hold_times[i]));
         }
         assert_eq!(packet.reason, hops[i].bytes("error_packet"), "hop {i}");
         assert_eq!(
@@ -142,7 +147,7 @@ fn attribution() {
             "hop {i}"
         );
         assert_eq!(
-            success.as_bytes()[..],
+            success.attribution_data.as_ref().unwrap().as_bytes()[..],
             hops[i].bytes("success_attribution_data"),
             "hop {i}"
         );
@@ -163,11 +168,15 @@ fn attribution() {
         }
     );
     assert_eq!(raw, head.bytes("failure_message"));
-    assert_eq!(success.decrypt_fulfill(&secrets), hold_times);
+    let read = success.decrypt(&secrets);
+    assert_eq!(read.hold_times, hold_times);
+    assert_eq!(read.payload, FulfillmentData::None);
+    report(4, "returning errors, attribution data", 1);
+    report(4, "returning success, attribution data", 1);
 }
 
 #[test]
-fn route_blinding() {
+fn vectors_of_route_blinding() {
     let secp = Secp256k1::new();
     let hops = items(include_str!("../vectors/bolt04-route-blinding.txt"));
     assert_eq!(hops.len(), 4);
@@ -212,6 +221,7 @@ fn route_blinding() {
         let garbled: Vec<u8> = encrypted.iter().map(|byte| byte ^ 1).collect();
         assert!(unblind(&secp, &path_key, &secret, &garbled).is_err());
     }
+    report(4, "route-blinding-test", 1);
 }
 
 fn check_data(data: &EncryptedData, hop: &Item) {
@@ -243,7 +253,7 @@ fn check_data(data: &EncryptedData, hop: &Item) {
 }
 
 #[test]
-fn blinded_payment() {
+fn vectors_of_blinded_payment() {
     let secp = Secp256k1::new();
     let all = items(include_str!("../vectors/bolt04-blinded-payment-onion.txt"));
     let (head, hops) = (&all[0], &all[1..]);
@@ -316,13 +326,14 @@ fn blinded_payment() {
                 assert_eq!(unblinded.data.path_id.unwrap()[..2], [0xc9, 0xcf]);
                 assert_eq!(unblinded.next_path_key, hop.point("next_path_key"));
             }
-            Peeled::Receive(_) => panic!("hop {i}"),
+            Peeled::Receive(_) | Peeled::Trampoline(_) => panic!("hop {i}"),
         }
     }
+    report(4, "blinded-payment-onion-test", 1);
 }
 
 #[test]
-fn blinded_onion_message() {
+fn vectors_of_blinded_onion_message() {
     let secp = Secp256k1::new();
     let all = items(include_str!("../vectors/bolt04-blinded-onion-message.txt"));
     let (head, hops) = (&all[0], &all[1..]);
@@ -381,4 +392,43 @@ fn blinded_onion_message() {
             None => assert_eq!(i, 3),
         }
     }
+    report(4, "blinded-onion-message-onion-test", 1);
+}
+
+#[test]
+fn vectors_of_fulfillment_payload() {
+    let all = items(include_str!("../vectors/bolt04-fulfillment-payload.txt"));
+    let (head, hops) = (&all[0], &all[1..]);
+    assert_eq!(hops.len(), 5);
+    let secrets: Vec<SharedSecret> = hops.iter().map(|hop| hop.secret("shared_secret")).collect();
+    let hold_time = |hop: &Item| HoldTime::new(hop.text("hold_time").parse().unwrap());
+    let clear = head.bytes("fulfillment_payload_tlvs");
+    let payload = FulfillmentPayload::from_bytes(&clear).unwrap();
+    assert_eq!(payload.custom_tlvs[0].value, [7, 8, 9]);
+    assert_eq!(payload.to_bytes(), clear, "padded alike");
+
+    let mut packet = SuccessPacket::build(&secrets[4], Some(&clear), Some(hold_time(&hops[4])));
+    for (i, hop) in hops.iter().enumerate().rev() {
+        if i < 4 {
+            packet.wrap(&secrets[i], Some(hold_time(hop)));
+        }
+        let sent = packet.fulfillment_payload.as_ref().unwrap();
+        assert_eq!(*sent, hop.bytes("fulfillment_payload"), "hop {i}");
+        assert_eq!(
+            packet.attribution_data.as_ref().unwrap().as_bytes()[..],
+            hop.bytes("attribution_data"),
+            "hop {i}"
+        );
+    }
+    let read = packet.clone().decrypt(&secrets);
+    let hold_times: Vec<HoldTime> = hops.iter().map(hold_time).collect();
+    assert_eq!((read.hold_times, read.unattributed), (hold_times, None));
+    assert_eq!(read.payload, FulfillmentData::Payload(clear));
+
+    // Who changes it is one of two neighbours.
+    packet.fulfillment_payload.as_mut().unwrap()[0] ^= 1;
+    let read = packet.decrypt(&secrets);
+    assert_eq!((read.hold_times, read.unattributed), (vec![], Some(0)));
+    assert_eq!(read.payload, FulfillmentData::Garbled);
+    report(4, "returning success, fulfillment_payload", 1);
 }

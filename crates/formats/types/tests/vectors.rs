@@ -6,6 +6,7 @@ use fulmen_types::{
     ShortChannelId,
     codec::{BigSize, Decode, DecodeError, Encode, Reader, TlvReader, Truncated},
 };
+use fulmen_vectors::report;
 
 fn hex(s: &str) -> Vec<u8> {
     if s == "-" {
@@ -21,7 +22,7 @@ fn lines(file: &str) -> impl Iterator<Item = Vec<&str>> {
 }
 
 #[test]
-fn bigsize() {
+fn vectors_of_bigsize() {
     let (mut decoded, mut encoded) = (0, 0);
     for line in lines(include_str!("../vectors/bolt01-bigsize.txt")) {
         match line[..] {
@@ -46,12 +47,12 @@ fn bigsize() {
             ref other => panic!("{other:?}"),
         }
     }
-    println!("BOLT 1 Appendix A: {decoded} decode, {encoded} encode");
-    assert_eq!((decoded, encoded), (18, 8));
+    report(1, "Appendix A, BigSize decoding", decoded);
+    report(1, "Appendix A, BigSize encoding", encoded);
 }
 
 #[test]
-fn signed_integers() {
+fn vectors_of_signed_integers() {
     let mut count = 0;
     for line in lines(include_str!("../vectors/bolt01-signed.txt")) {
         let (bytes, value) = (hex(line[0]), line[1].parse::<i64>().unwrap());
@@ -74,8 +75,7 @@ fn signed_integers() {
         assert_eq!((decoded, encoded), (value, bytes));
         count += 1;
     }
-    println!("BOLT 1 Appendix D: {count} signed integers");
-    assert_eq!(count, 23);
+    report(1, "Appendix D, signed integers", count);
 }
 
 /// What the streams of Appendix B say, as texts of the vector file.
@@ -115,7 +115,7 @@ fn read(namespace: &str, bytes: &[u8]) -> Result<Vec<String>, DecodeError> {
 }
 
 #[test]
-fn tlv_streams() {
+fn vectors_of_tlv_streams() {
     let (mut ok, mut fail, mut order) = (0, 0, 0);
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for line in lines(include_str!("../vectors/bolt01-tlv.txt")) {
@@ -159,6 +159,8 @@ fn tlv_streams() {
             }
         }
     }
-    println!("BOLT 1 Appendix B: {fail}+{order} fail, {ok} ok, {appended} appended");
-    assert_eq!((fail, order, ok), (33, 5, 19));
+    assert!(appended > 0);
+    report(1, "Appendix B, TLV decoding failures", fail);
+    report(1, "Appendix B, TLV stream failures", order);
+    report(1, "Appendix B, TLV successes", ok);
 }

@@ -73,14 +73,16 @@ pub fn read_onion<C: Verification>(
             next_packet,
         },
         Ok(Peeled::Receive(payload)) => Asked::Receive(payload),
-        // We announce no support for blinded paths. BOLT 4, failure messages: whatever goes wrong in a
+        // We announce no support for blinded paths, and don't ask for trampolines. BOLT 4, failure messages: whatever goes wrong in a
         // blinded path is `invalid_onion_blinding`.
-        Ok(Peeled::BlindedForward { .. } | Peeled::BlindedReceive(_)) => Asked::Resolve(fail(
-            shared_secret,
-            &FailureMessage::InvalidOnionBlinding {
-                sha256_of_onion: sphinx::sha256_of_onion(&htlc.onion),
-            },
-        )),
+        Ok(Peeled::BlindedForward { .. } | Peeled::BlindedReceive(_) | Peeled::Trampoline(_)) => {
+            Asked::Resolve(fail(
+                shared_secret,
+                &FailureMessage::InvalidOnionBlinding {
+                    sha256_of_onion: sphinx::sha256_of_onion(&htlc.onion),
+                },
+            ))
+        }
         Err(error) => Asked::Resolve(respond(shared_secret, error.response())),
     }
 }
