@@ -137,6 +137,7 @@ impl InvoiceDetails {
             blinded_paths,
             features: Features::empty()
                 .with_required(Feature::VarOnion)
+                .with_required(Feature::RouteBlinding)
                 .with_required(Feature::Bolt11BlindedPaths),
             ..Self::new(currency, made_at, payment_hash, no_secret, description)
         }
@@ -506,11 +507,12 @@ fn put_raw(out: &mut Vec<u8>, tag: u8, data: &[u8]) {
 }
 
 /// BOLT 11, Feature Bits. A feature that has no meaning in invoices counts as an unknown one: ignored when
-/// odd, refused when even, unless every node is assumed to have it.
+/// odd, refused when even, unless every node is assumed to have it. So does the draft of trampoline
+/// routing, over which no payer goes here.
 fn check_features(features: &Features) -> Result<(), FeatureError> {
     let mut meant = features.clone();
     for &feature in Feature::ALL {
-        if feature.contexts().contains(&FeatureContext::Invoice) {
+        if feature.is_said_in(FeatureContext::Invoice) && feature != Feature::TrampolineRouting {
             continue;
         }
         if features.requires(feature) && !feature.is_assumed() {

@@ -17,9 +17,10 @@ fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
 
 /// HKDF of RFC 5869 with SHA-256, no info, 64 bytes out.
 pub(crate) fn hkdf(salt: &[u8; 32], input: &[u8]) -> ([u8; 32], [u8; 32]) {
-    let secret = hmac(salt, &[input]);
+    let mut secret = hmac(salt, &[input]);
     let first = hmac(&secret, &[&[1]]);
     let second = hmac(&secret, &[&first, &[2]]);
+    wipe(&mut secret);
     (first, second)
 }
 

@@ -129,7 +129,7 @@ impl<K: Ecdh> Handshake<K> {
     fn act_one(&mut self, act: &[u8]) -> Result<Progress, HandshakeError> {
         let (key, tag) = split_ephemeral_act(act, Act::One)?;
         self.symmetric.mix_hash(&key.serialize());
-        self.symmetric.mix_key(&self.local.ecdh(&key)?);
+        self.symmetric.mix_key(self.local.ecdh(&key)?);
         self.symmetric
             .open(0, &mut [], tag)
             .map_err(|_| HandshakeError::BadTag { act: Act::One })?;
@@ -146,7 +146,7 @@ impl<K: Ecdh> Handshake<K> {
     fn act_two(&mut self, act: &[u8], remote: PublicKey) -> Result<Progress, HandshakeError> {
         let (key, tag) = split_ephemeral_act(act, Act::Two)?;
         self.symmetric.mix_hash(&key.serialize());
-        self.symmetric.mix_key(&self.ephemeral.ecdh(&key)?);
+        self.symmetric.mix_key(self.ephemeral.ecdh(&key)?);
         self.symmetric
             .open(0, &mut [], tag)
             .map_err(|_| HandshakeError::BadTag { act: Act::Two })?;
@@ -157,7 +157,7 @@ impl<K: Ecdh> Handshake<K> {
         let key_tag = self.symmetric.seal(1, &mut sealed_key);
         send.extend_from_slice(&sealed_key);
         send.extend_from_slice(&key_tag);
-        self.symmetric.mix_key(&self.local.ecdh(&key)?);
+        self.symmetric.mix_key(self.local.ecdh(&key)?);
         send.extend_from_slice(&self.symmetric.seal(0, &mut []));
 
         let (sending, receiving) = self.symmetric.split();
@@ -184,7 +184,7 @@ impl<K: Ecdh> Handshake<K> {
             .map_err(|_| broken)?;
         let remote = PublicKey::from_slice(&key)
             .map_err(|_| HandshakeError::BadPublicKey { act: Act::Three })?;
-        self.symmetric.mix_key(&self.ephemeral.ecdh(&remote)?);
+        self.symmetric.mix_key(self.ephemeral.ecdh(&remote)?);
         self.symmetric
             .open(0, &mut [], tag)
             .map_err(|_| HandshakeError::BadTag { act: Act::Three })?;
@@ -266,8 +266,10 @@ impl Symmetric {
         self.hash = sha256::Hash::from_engine(engine).to_byte_array();
     }
 
-    fn mix_key(&mut self, shared: &[u8; 32]) {
-        (self.chaining_key, self.key) = cipher::hkdf(&self.chaining_key, shared);
+    /// Takes the result of a Diffie-Hellman exchange in, and wipes it.
+    fn mix_key(&mut self, mut shared: [u8; 32]) {
+        (self.chaining_key, self.key) = cipher::hkdf(&self.chaining_key, &shared);
+        cipher::wipe(&mut shared);
     }
 
     fn seal(&mut self, nonce: u64, content: &mut [u8]) -> [u8; TAG_LEN] {
@@ -291,7 +293,7 @@ impl Symmetric {
     fn write_ephemeral(&mut self, ephemeral: &LocalKey, shared: [u8; 32], act: &mut Vec<u8>) {
         let key = ephemeral.public_key().serialize();
         self.mix_hash(&key);
-        self.mix_key(&shared);
+        self.mix_key(shared);
         act.push(VERSION);
         act.extend_from_slice(&key);
         act.extend_from_slice(&self.seal(0, &mut []));

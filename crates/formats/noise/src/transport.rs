@@ -34,8 +34,10 @@ impl Transport {
             },
             decryptor: Decryptor {
                 key: RotatingKey::new(receiving, chaining_key),
-                state: State::Header,
-                buffer: Vec::new(),
+                state: State::Header {
+                    bytes: [0; HEADER_LEN],
+                    filled: 0,
+                },
             },
         }
     }
@@ -91,17 +93,22 @@ impl fmt::Debug for Encryptor {
     }
 }
 
-/// The receiving direction. It holds at most the one message that is under way.
+/// The receiving direction. It holds at most the one message that is under way, and of it no more than
+/// what has arrived.
 pub struct Decryptor {
     key: RotatingKey,
     state: State,
-    buffer: Vec<u8>,
 }
 
-#[derive(Clone, Copy)]
 enum State {
-    Header,
-    Body { len: usize },
+    /// The encrypted length is being received.
+    Header {
+        bytes: [u8; HEADER_LEN],
+        filled: usize,
+    },
+    /// The message and its tag, `wanted` bytes, are being received.
+    Body { bytes: Vec<u8>, wanted: usize },
+    /// A tag did not fit.
     Broken,
 }
 
@@ -112,26 +119,44 @@ impl Decryptor {
     /// After an error every further call fails: close the connection.
     pub fn decrypt(&mut self, input: &mut &[u8]) -> Result<Option<Vec<u8>>, TransportError> {
         loop {
-            match self.state {
-                State::Header => {
-                    if !self.fill(input, HEADER_LEN) {
+            match &mut self.state {
+                State::Header { bytes, filled } => {
+                    let taken = take(input, HEADER_LEN - *filled);
+                    bytes[*filled..*filled + taken.len()].copy_from_slice(taken);
+                    *filled += taken.len();
+                    if *filled < HEADER_LEN {
                         return Ok(None);
                     }
-                    let header = self.open()?;
-                    let len = header
-                        .try_into()
-                        .map(u16::from_be_bytes)
-                        .map_err(|_| TransportError::BadTag)?;
+                    let [high, low, tag @ ..] = bytes;
+                    let mut len = [*high, *low];
+                    if self.key.open(&mut len, *tag).is_err() {
+                        return Err(self.broken());
+                    }
                     self.state = State::Body {
-                        len: usize::from(len),
+                        bytes: Vec::new(),
+                        wanted: usize::from(u16::from_be_bytes(len)) + TAG_LEN,
                     };
                 }
-                State::Body { len } => {
-                    if !self.fill(input, len + TAG_LEN) {
+                State::Body { bytes, wanted } => {
+                    let taken = take(input, *wanted - bytes.len());
+                    // The first piece is often the whole: then there is room for exactly that.
+                    bytes.reserve_exact(if bytes.is_empty() { taken.len() } else { 0 });
+                    bytes.extend_from_slice(taken);
+                    if bytes.len() < *wanted {
                         return Ok(None);
                     }
-                    let message = self.open()?;
-                    self.state = State::Header;
+                    let mut message = core::mem::take(bytes);
+                    let opened = message
+                        .split_last_chunk_mut::<TAG_LEN>()
+                        .is_some_and(|(content, tag)| self.key.open(content, *tag).is_ok());
+                    if !opened {
+                        return Err(self.broken());
+                    }
+                    message.truncate(message.len() - TAG_LEN);
+                    self.state = State::Header {
+                        bytes: [0; HEADER_LEN],
+                        filled: 0,
+                    };
                     return Ok(Some(message));
                 }
                 State::Broken => return Err(TransportError::BadTag),
@@ -139,28 +164,17 @@ impl Decryptor {
         }
     }
 
-    /// Moves bytes until the buffer has `wanted` of them; whether it has.
-    fn fill(&mut self, input: &mut &[u8], wanted: usize) -> bool {
-        let take = wanted.saturating_sub(self.buffer.len()).min(input.len());
-        let (taken, rest) = input.split_at(take);
-        *input = rest;
-        self.buffer.extend_from_slice(taken);
-        self.buffer.len() >= wanted
+    fn broken(&mut self) -> TransportError {
+        self.state = State::Broken;
+        TransportError::BadTag
     }
+}
 
-    /// Decrypts the buffer, whose last 16 bytes are the tag.
-    fn open(&mut self) -> Result<Vec<u8>, TransportError> {
-        let mut content = core::mem::take(&mut self.buffer);
-        let opened = content
-            .split_last_chunk_mut::<TAG_LEN>()
-            .is_some_and(|(content, tag)| self.key.open(content, *tag).is_ok());
-        if !opened {
-            self.state = State::Broken;
-            return Err(TransportError::BadTag);
-        }
-        content.truncate(content.len() - TAG_LEN);
-        Ok(content)
-    }
+/// Moves at most `wanted` bytes from the front of `input`.
+fn take<'a>(input: &mut &'a [u8], wanted: usize) -> &'a [u8] {
+    let (taken, rest) = input.split_at(wanted.min(input.len()));
+    *input = rest;
+    taken
 }
 
 impl fmt::Debug for Decryptor {

@@ -628,16 +628,29 @@ impl<'a> TlvWriter<'a> {
 
     /// Appends one record.
     pub fn put<T: Encode + ?Sized>(&mut self, kind: u64, value: &T) -> &mut Self {
+        self.put_with(kind, |out| value.encode(out))
+    }
+
+    /// Appends one record whose value `write` appends.
+    pub fn put_with(&mut self, kind: u64, write: impl FnOnce(&mut Vec<u8>)) -> &mut Self {
         debug_assert!(
             self.last.is_none_or(|last| last < kind),
             "TLV types must increase"
         );
         self.last = Some(kind);
-        let mut bytes = Vec::new();
-        value.encode(&mut bytes);
         BigSize(kind).encode(self.out);
-        BigSize(bytes.len() as u64).encode(self.out);
-        self.out.extend_from_slice(&bytes);
+        // Most values are short: one byte is kept for their length, and long ones move.
+        let len_at = self.out.len();
+        self.out.push(0);
+        write(self.out);
+        let len = self.out.len() - len_at - 1;
+        match u8::try_from(len) {
+            Ok(short @ ..=0xfc) => self.out[len_at] = short,
+            _ => {
+                let prefix = BigSize(len as u64).to_bytes();
+                self.out.splice(len_at..=len_at, prefix);
+            }
+        }
         self
     }
 

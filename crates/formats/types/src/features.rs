@@ -1,4 +1,4 @@
-//! Feature bits (BOLT 9) and channel types (BOLT 2).
+//! Feature bits (BOLT 9).
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -12,8 +12,12 @@ pub enum FeatureContext {
     Init,
     /// `node_announcement` (N).
     Node,
+    /// `channel_announcement` (C).
+    Channel,
     /// A BOLT 11 invoice (9).
     Invoice,
+    /// `allowed_features` of a blinded path (B).
+    BlindedPath,
     /// `channel_type` (T).
     ChannelType,
 }
@@ -24,7 +28,9 @@ impl FeatureContext {
         match self {
             Self::Init => "init",
             Self::Node => "node_announcement",
+            Self::Channel => "channel_announcement",
             Self::Invoice => "an invoice",
+            Self::BlindedPath => "allowed_features",
             Self::ChannelType => "channel_type",
         }
     }
@@ -110,7 +116,9 @@ features! {
     /// `option_zeroconf`.
     ZeroConf = 50, "option_zeroconf", [Init, Node, ChannelType], [ScidAlias];
     /// `keysend` (bLIP 3).
-    Keysend = 54, "keysend", [Node], [];
+    Keysend = 54, "keysend", [Node], [VarOnion];
+    /// `trampoline_routing`, a draft.
+    TrampolineRouting = 56, "trampoline_routing", [Init, Node, Invoice], [PaymentSecret];
     /// `option_simple_close`.
     SimpleClose = 60, "option_simple_close", [Init, Node], [ShutdownAnySegwit];
     /// `option_splice`.
@@ -118,14 +126,15 @@ features! {
     /// `option_onion_messages_only_channels`.
     OnionMessagesOnlyChannels = 66, "option_onion_messages_only_channels", [Init, Node], [];
     /// `option_simple_taproot`.
-    SimpleTaproot = 80, "option_simple_taproot", [Init, Node, ChannelType], [SimpleClose];
+    SimpleTaproot = 80, "option_simple_taproot", [Init, Node, ChannelType], [ChannelType, SimpleClose];
     /// `option_simple_taproot` before its number was settled.
-    SimpleTaprootStaging = 180, "option_simple_taproot_staging", [Init, Node, ChannelType], [SimpleClose];
+    SimpleTaprootStaging = 180, "option_simple_taproot_staging", [Init, Node, ChannelType], [ChannelType];
     /// `hosted_channels` (bLIP 17).
     HostedChannels = 256, "hosted_channels", [Init, Node], [];
     /// `option_dns_resolver` (bLIP 32).
     DnsResolver = 258, "option_dns_resolver", [Node], [];
-    /// BOLT 11 invoices with blinded paths (bLIP 39).
+    /// BOLT 11 invoices with blinded paths (bLIP 39). The list of bLIP 2 has it need `option_route_blinding`;
+    /// bLIP 39 does not ask for that, so readers here don't either.
     Bolt11BlindedPaths = 262, "option_bolt11_blinded_paths", [Invoice], [];
     /// A provider of liquidity services (bLIP 50).
     Lsps = 728, "lsps", [Init, Node], [];
@@ -149,16 +158,20 @@ pub enum FeatureError {
     NotSupported(Feature),
     /// A feature where BOLT 9 does not let it be said.
     WrongContext(Feature, FeatureContext),
+    /// Both bits of a pair, the even one of which is given (BOLT 9: the sender must not).
+    BothBits(u32),
 }
 
 impl fmt::Display for FeatureError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnknownRequired(bit) => write!(f, "unknown compulsory feature bit {bit}"),
+            Self::UnknownRequired(bit) => {
+                write!(f, "unknown compulsory feature bit {bit} (BOLT 1)")
+            }
             Self::MissingDependency { feature, needs } => {
                 write!(
                     f,
-                    "{} is set without {}, which it needs",
+                    "{} is set without {}, which it needs (BOLT 9)",
                     feature.name(),
                     needs.name()
                 )
@@ -168,7 +181,19 @@ impl fmt::Display for FeatureError {
                 write!(f, "{} is asked for and not supported", feature.name())
             }
             Self::WrongContext(feature, context) => {
-                write!(f, "{} has no place in {}", feature.name(), context.name())
+                write!(
+                    f,
+                    "{} has no place in {} (BOLT 9)",
+                    feature.name(),
+                    context.name()
+                )
+            }
+            Self::BothBits(even) => {
+                write!(
+                    f,
+                    "feature bits {even} and {} are both set (BOLT 9)",
+                    even + 1
+                )
             }
         }
     }
@@ -306,16 +331,48 @@ impl Features {
         Ok(())
     }
 
-    /// An error for a known feature that must not be said in `context` (BOLT 9): for what we send, since
-    /// a receiver tolerates it.
+    /// An error for what a sender must not say in `context` (BOLT 9, the origin node): a known feature
+    /// that has no place there, both bits of a pair, a feature without one that it needs. Receivers
+    /// tolerate the first two. In a `channel_type` and in an invoice a dependency that has no place there
+    /// itself need not be said.
     pub fn check_context(&self, context: FeatureContext) -> Result<(), FeatureError> {
-        match Feature::ALL
-            .iter()
-            .find(|f| self.supports(**f) && !f.contexts().contains(&context))
-        {
-            Some(feature) => Err(FeatureError::WrongContext(*feature, context)),
+        let has_no_place = |f: &&Feature| self.supports(**f) && !f.is_said_in(context);
+        if let Some(feature) = Feature::ALL.iter().find(has_no_place) {
+            return Err(FeatureError::WrongContext(*feature, context));
+        }
+        let is_doubled = |bit: &u32| bit.is_multiple_of(2) && self.has_bit(bit + 1);
+        if let Some(even) = self.bits().find(is_doubled) {
+            return Err(FeatureError::BothBits(even));
+        }
+        match self.missing_dependency(|needs| needs.is_said_in(context)) {
+            Some(error) => Err(error),
             None => Ok(()),
         }
+    }
+
+    /// An error for a feature that is asked for and that `ours` does not have, an unknown one included:
+    /// for fields that say what the reader must know, as those of invoices and announcements do.
+    pub fn check_understood(&self, ours: &Self) -> Result<(), FeatureError> {
+        for even in self.bits().filter(|bit| bit.is_multiple_of(2)) {
+            match Feature::from_bit(even) {
+                Some(feature) if ours.supports(feature) || feature.is_assumed() => {}
+                Some(feature) => return Err(FeatureError::NotSupported(feature)),
+                None => return Err(FeatureError::UnknownRequired(even)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The first feature that is said without one that it needs. Needs that every node is assumed to
+    /// have, and those that don't `count`, need not be said. As every feature that is set is looked at,
+    /// what the needed ones need in turn is found too.
+    fn missing_dependency(&self, count: impl Fn(Feature) -> bool) -> Option<FeatureError> {
+        Feature::ALL
+            .iter()
+            .filter(|f| self.supports(**f))
+            .flat_map(|f| f.dependencies().iter().map(|needs| (*f, *needs)))
+            .find(|(_, needs)| !self.supports(*needs) && !needs.is_assumed() && count(*needs))
+            .map(|(feature, needs)| FeatureError::MissingDependency { feature, needs })
     }
 
     /// Only what may be said in `context`: from all that a node can do to what it announces there.
@@ -323,7 +380,7 @@ impl Features {
     pub fn in_context(&self, context: FeatureContext) -> Self {
         let mut features = Self::empty();
         for feature in Feature::ALL {
-            if feature.contexts().contains(&context) {
+            if feature.is_said_in(context) {
                 for bit in [feature.even_bit(), feature.even_bit() + 1] {
                     if self.has_bit(bit) {
                         features.set_bit(bit);
@@ -356,25 +413,30 @@ impl Features {
     ///
     /// Features that every node is assumed to have count as set.
     pub fn check(&self) -> Result<(), FeatureError> {
-        let known = |bit: u32| Feature::ALL.iter().any(|f| f.even_bit() == bit);
         if let Some(bit) = self
             .bits()
-            .find(|bit| bit.is_multiple_of(2) && !known(*bit))
+            .find(|bit| bit.is_multiple_of(2) && Feature::from_bit(*bit).is_none())
         {
             return Err(FeatureError::UnknownRequired(bit));
         }
-        for &feature in Feature::ALL.iter().filter(|f| self.supports(**f)) {
-            for &needs in feature.dependencies() {
-                if !self.supports(needs) && !needs.is_assumed() {
-                    return Err(FeatureError::MissingDependency { feature, needs });
-                }
-            }
+        match self.missing_dependency(|_| true) {
+            Some(error) => Err(error),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
 impl Feature {
+    /// The feature of a bit number, even or odd.
+    pub fn from_bit(bit: u32) -> Option<Self> {
+        Self::ALL.iter().find(|f| f.even_bit() == bit & !1).copied()
+    }
+
+    /// Whether BOLT 9 has a place for it there.
+    pub fn is_said_in(self, context: FeatureContext) -> bool {
+        self.contexts().contains(&context)
+    }
+
     /// Whether BOLT 9 lets a node assume that every other has this feature.
     pub const fn is_assumed(self) -> bool {
         matches!(
@@ -405,64 +467,16 @@ impl Eq for Features {}
 /// A `u16` length, then the bits.
 impl Encode for Features {
     fn encode(&self, out: &mut Vec<u8>) {
-        let bytes = self.to_be_bytes();
-        u16::try_from(bytes.len()).unwrap_or(u16::MAX).encode(out);
-        out.extend_from_slice(&bytes);
+        // No constructor lets it grow beyond `MAX_LEN`.
+        u16::try_from(self.bytes.len())
+            .unwrap_or(u16::MAX)
+            .encode(out);
+        out.extend(self.bytes.iter().rev());
     }
 }
 
 impl Decode for Features {
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         r.take_u16_prefixed().map(Self::from_be_bytes)
-    }
-}
-
-/// A channel type of BOLT 2: exactly these bits, all even.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ChannelType(Features);
-
-impl ChannelType {
-    /// `option_static_remotekey` alone.
-    pub fn static_remote_key() -> Self {
-        Self(Features::empty().with_required(Feature::StaticRemoteKey))
-    }
-
-    /// `option_anchors` and `option_static_remotekey`.
-    pub fn anchors() -> Self {
-        Self(Self::static_remote_key().0.with_required(Feature::Anchors))
-    }
-
-    /// The same with another feature, for instance [`Feature::ScidAlias`].
-    #[must_use]
-    pub fn with(self, feature: Feature) -> Self {
-        Self(self.0.with_required(feature))
-    }
-
-    /// From the bits of a message, whatever they are: what is supported is the receiver's question.
-    pub const fn from_features(features: Features) -> Self {
-        Self(features)
-    }
-
-    /// The bits.
-    pub const fn features(&self) -> &Features {
-        &self.0
-    }
-
-    /// Whether the type has `feature`.
-    pub fn has(&self, feature: Feature) -> bool {
-        self.0.requires(feature)
-    }
-}
-
-/// The bare bits to the end of the field, as the TLV of `open_channel` has them.
-impl Encode for ChannelType {
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.0.to_be_bytes());
-    }
-}
-
-impl Decode for ChannelType {
-    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self(Features::from_be_bytes(r.take_rest())))
     }
 }

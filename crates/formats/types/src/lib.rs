@@ -17,6 +17,7 @@
 extern crate alloc;
 
 mod amount;
+mod channel_type;
 pub mod codec;
 mod features;
 mod height;
@@ -26,7 +27,8 @@ mod printable;
 pub mod record;
 
 pub use amount::{FeeratePerKw, Feerates, Msat};
-pub use features::{ChannelType, Feature, FeatureContext, FeatureError, Features};
+pub use channel_type::{BaseType, ChannelType, ChannelTypeError};
+pub use features::{Feature, FeatureContext, FeatureError, Features};
 pub use height::{BlockHeight, CltvExpiry, CltvExpiryDelta, Timestamp};
 pub use ids::{
     ChannelId, CommitmentNumber, HtlcId, NodeId, ParseIdError, PartialSignature, PaymentHash,

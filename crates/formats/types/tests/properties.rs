@@ -11,8 +11,8 @@ use bitcoin::{
 };
 use fulmen_types::{
     BlockHeight, ChannelId, ChannelType, CltvExpiry, CltvExpiryDelta, CommitmentNumber, Feature,
-    Features, FeeratePerKw, HtlcId, Msat, NodeId, PaymentHash, PaymentPreimage, PaymentSecret,
-    SciddirOrPubkey, ShortChannelId, Timestamp,
+    Features, FeeratePerKw, HtlcId, Msat, NodeId, PartialSignature, PaymentHash, PaymentPreimage,
+    PaymentSecret, PublicNonce, SciddirOrPubkey, ShortChannelId, Timestamp,
     codec::{
         BigSize, Decode, DecodeError, Encode, TlvReader, TlvWriter, Truncated, U16Bytes, Utf8,
         decode_list,
@@ -150,6 +150,8 @@ proptest! {
         reads_back(PaymentSecret::new(a));
         reads_back(NodeId::from(key));
         reads_back(HtlcId::new(n));
+        reads_back(PartialSignature::new(a));
+        reads_back(PublicNonce::new([&a[..], &a[..], &[d.to_be_bytes()[0]; 2]].concat().try_into().unwrap()));
         reads_back(ShortChannelId::from_u64(n));
         reads_back(CommitmentNumber::new(n >> 16).unwrap());
         reads_back(SciddirOrPubkey::Pubkey(key));
@@ -278,6 +280,18 @@ fn encodings_with_one_form_refuse_others() {
     let huge = BigSize(u64::MAX).to_bytes();
     let mut r = fulmen_types::codec::Reader::new(&huge);
     assert_eq!(decode_list::<u8>(&mut r), Err(DecodeError::UnexpectedEnd));
+}
+
+#[test]
+fn long_tlv_values_get_long_lengths() {
+    for len in [0usize, 1, 0xfc, 0xfd, 0xffff, 0x1_0000] {
+        let value = vec![7u8; len];
+        let mut out = vec![1, 2];
+        TlvWriter::new(&mut out).put(9, &value).put(11, &1u8);
+        let prefix = BigSize(len as u64).to_bytes();
+        let expected = [&[1, 2, 9][..], &prefix, &value, &[11, 1, 1]].concat();
+        assert_eq!(out, expected, "{len}");
+    }
 }
 
 #[test]

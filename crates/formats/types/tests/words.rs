@@ -3,9 +3,10 @@
 
 use bitcoin::{Amount, OutPoint, Txid, hashes::Hash};
 use fulmen_types::{
-    BlockHeight, ChannelId, ChannelType, CltvExpiry, CltvExpiryDelta, CommitmentNumber, Feature,
-    FeatureContext, FeatureError, Features, FeeratePerKw, HtlcId, Msat, NodeId, PaymentHash,
-    PaymentPreimage, PaymentSecret, Printable, ShortChannelId, Timestamp,
+    BaseType, BlockHeight, ChannelId, ChannelType, ChannelTypeError, CltvExpiry, CltvExpiryDelta,
+    CommitmentNumber, Feature, FeatureContext, FeatureError, Features, FeeratePerKw, HtlcId, Msat,
+    NodeId, PaymentHash, PaymentPreimage, PaymentSecret, Printable, PublicNonce, ShortChannelId,
+    Timestamp,
     record::{RecordKey, Space, WriteBatch},
 };
 
@@ -95,6 +96,11 @@ fn short_channel_ids() {
     ] {
         assert!(bad.parse::<ShortChannelId>().is_err(), "{bad}");
     }
+    // Above every height that a chain has or will have for long.
+    for random in [0, 7, u64::MAX] {
+        assert!(ShortChannelId::alias(random).block() >= 1 << 23);
+    }
+    assert_ne!(ShortChannelId::alias(1), ShortChannelId::alias(2));
     let error = "?".parse::<ShortChannelId>().unwrap_err().to_string();
     assert!(
         error.contains("539268x845x1"),
@@ -177,12 +183,25 @@ fn feature_table() {
         (Feature::ScidAlias, 46),
         (Feature::PaymentMetadata, 48),
         (Feature::ZeroConf, 50),
+        (Feature::Keysend, 54),
+        (Feature::TrampolineRouting, 56),
         (Feature::SimpleClose, 60),
         (Feature::Splice, 62),
         (Feature::OnionMessagesOnlyChannels, 66),
         (Feature::SimpleTaproot, 80),
+        (Feature::SimpleTaprootStaging, 180),
+        (Feature::HostedChannels, 256),
+        (Feature::DnsResolver, 258),
+        (Feature::Bolt11BlindedPaths, 262),
+        (Feature::Lsps, 728),
     ] {
         assert_eq!(feature.even_bit(), bit);
+        assert_eq!(Feature::from_bit(bit), Some(feature));
+        assert_eq!(Feature::from_bit(bit + 1), Some(feature));
+    }
+    // Retired, or nobody's yet.
+    for bit in [2, 3, 20, 21, 30, 32, 52, 58, 64, 70, 82, 260, 1_000] {
+        assert_eq!(Feature::from_bit(bit), None, "{bit}");
     }
 }
 
@@ -277,6 +296,73 @@ fn feature_contexts() {
             FeatureContext::Invoice
         ))
     );
+    // Nothing has a place in an announcement of a channel or in a blinded path yet.
+    for context in [FeatureContext::Channel, FeatureContext::BlindedPath] {
+        assert!(all.in_context(context).is_empty());
+        assert!(all.check_context(context).is_err());
+    }
+}
+
+#[test]
+fn senders_follow_more_rules_than_receivers_ask_for() {
+    // BOLT 9: "MUST NOT set both the optional and mandatory bits"; a receiver takes it for mandatory.
+    let mut both = Features::empty().with_required(Feature::Quiesce);
+    both.set_bit(35);
+    assert_eq!(both.check(), Ok(()));
+    assert_eq!(
+        both.check_context(FeatureContext::Init),
+        Err(FeatureError::BothBits(34))
+    );
+    let mut unknown = Features::empty();
+    unknown.set_bit(1_000);
+    unknown.set_bit(1_001);
+    assert_eq!(
+        unknown.check_context(FeatureContext::Init),
+        Err(FeatureError::BothBits(1_000))
+    );
+    // "MUST set all transitive feature dependencies": of one that is missing in the middle as well.
+    let taproot = Features::empty().with_optional(Feature::SimpleTaproot);
+    let missing = |feature, needs| Err(FeatureError::MissingDependency { feature, needs });
+    for check in [taproot.check(), taproot.check_context(FeatureContext::Init)] {
+        assert_eq!(check, missing(Feature::SimpleTaproot, Feature::SimpleClose));
+    }
+    let close = taproot.with_optional(Feature::SimpleClose);
+    assert_eq!(
+        close.check(),
+        missing(Feature::SimpleClose, Feature::ShutdownAnySegwit)
+    );
+    assert_eq!(
+        close.with_optional(Feature::ShutdownAnySegwit).check(),
+        Ok(())
+    );
+    // Where the dependency has no place it need not be said.
+    let invoice = Features::empty().with_required(Feature::BasicMpp);
+    assert_eq!(invoice.check_context(FeatureContext::Invoice), Ok(()));
+    let type_ = ChannelType::new(BaseType::SimpleTaproot);
+    assert_eq!(
+        type_.features().check_context(FeatureContext::ChannelType),
+        Ok(())
+    );
+}
+
+#[test]
+fn what_is_asked_for_must_be_understood() {
+    let ours = Features::empty().with_optional(Feature::BasicMpp);
+    let asks = |feature| Features::empty().with_required(feature);
+    assert_eq!(asks(Feature::BasicMpp).check_understood(&ours), Ok(()));
+    assert_eq!(asks(Feature::VarOnion).check_understood(&ours), Ok(()));
+    assert_eq!(
+        asks(Feature::TrampolineRouting).check_understood(&ours),
+        Err(FeatureError::NotSupported(Feature::TrampolineRouting))
+    );
+    let mut unknown = Features::empty();
+    unknown.set_bit(1_001);
+    assert_eq!(unknown.check_understood(&ours), Ok(()));
+    unknown.set_bit(1_000);
+    assert_eq!(
+        unknown.check_understood(&ours),
+        Err(FeatureError::UnknownRequired(1_000))
+    );
 }
 
 #[test]
@@ -291,6 +377,92 @@ fn channel_types() {
         ChannelType::static_remote_key(),
         "leading zeros change no type"
     );
+}
+
+#[test]
+fn channel_types_are_an_enumeration() {
+    let bases = [
+        (BaseType::StaticRemoteKey, &[12][..]),
+        (BaseType::Anchors, &[12, 22]),
+        (BaseType::ZeroFeeCommitments, &[40]),
+        (BaseType::SimpleTaproot, &[80]),
+    ];
+    for (base, bits) in bases {
+        let bare = ChannelType::new(base);
+        assert_eq!(bare.features().bits().collect::<Vec<_>>(), bits);
+        let alias = bare.clone().with(Feature::ScidAlias);
+        let zero_conf = bare.clone().with(Feature::ZeroConf);
+        let both = alias.clone().with(Feature::ZeroConf);
+        for type_ in [&bare, &alias, &zero_conf, &both] {
+            assert_eq!(type_.base(), Some(base), "{type_:?}");
+            assert_eq!(type_.check(|_| true, false), Ok(base));
+        }
+        assert_eq!(
+            both.check(|_| true, true),
+            Err(ChannelTypeError::AliasAnnounced)
+        );
+        assert_eq!(
+            zero_conf.check(|f| f != Feature::ZeroConf, false),
+            Err(ChannelTypeError::NotNegotiated(Feature::ZeroConf))
+        );
+        let announced = bare.check(|_| true, true);
+        if base == BaseType::SimpleTaproot {
+            assert_eq!(announced, Err(ChannelTypeError::TaprootAnnounced));
+        } else {
+            assert_eq!(announced, Ok(base));
+        }
+    }
+    // static_remotekey is assumed, anchors are not.
+    let anchors = ChannelType::anchors();
+    assert_eq!(
+        anchors.check(|_| false, false),
+        Err(ChannelTypeError::NotNegotiated(Feature::Anchors))
+    );
+    let old = ChannelType::static_remote_key();
+    assert_eq!(old.check(|_| false, false), Ok(BaseType::StaticRemoteKey));
+    let staging = Features::empty().with_required(Feature::SimpleTaprootStaging);
+    assert_eq!(
+        ChannelType::from_features(staging).base(),
+        Some(BaseType::SimpleTaproot)
+    );
+    // No other combination is a type, odd bits are none, and nothing is none.
+    let combination = |bits: &[u32]| {
+        let mut features = Features::empty();
+        bits.iter().for_each(|bit| features.set_bit(*bit));
+        ChannelType::from_features(features)
+    };
+    for bits in [
+        &[][..],
+        &[22],
+        &[13],
+        &[12, 23],
+        &[12, 40],
+        &[22, 40],
+        &[12, 80],
+        &[80, 180],
+        &[46],
+        &[12, 50, 1_000],
+        &[12, 22, 47],
+    ] {
+        let type_ = combination(bits);
+        assert_eq!(
+            type_.check(|_| true, false),
+            Err(ChannelTypeError::Undefined),
+            "{bits:?}"
+        );
+    }
+}
+
+#[test]
+fn nonces_of_musig() {
+    let key = NodeId::new([2; 33]).to_public_key().unwrap();
+    let point = key.serialize();
+    let bytes: [u8; 66] = [&point[..], &point[..]].concat().try_into().unwrap();
+    assert_eq!(PublicNonce::new(bytes).points(), Ok([key, key]));
+    let mut broken = bytes;
+    broken[33] = 5;
+    assert!(PublicNonce::new(broken).points().is_err());
+    assert!(PublicNonce::new([0; 66]).points().is_err());
 }
 
 #[test]

@@ -202,9 +202,12 @@ pub(crate) struct Addresses;
 
 impl FieldCodec<Vec<NetAddress>> for Addresses {
     fn put(value: &Vec<NetAddress>, out: &mut Vec<u8>) {
-        let mut bytes = Vec::new();
-        value.iter().for_each(|address| address.encode(&mut bytes));
-        crate::codec::U16Prefixed::put(&bytes, out);
+        let len_at = out.len();
+        out.extend_from_slice(&[0; 2]);
+        value.iter().for_each(|address| address.encode(out));
+        // More does not fit a message, which the transport refuses.
+        let len = u16::try_from(out.len() - len_at - 2).unwrap_or(u16::MAX);
+        out[len_at..len_at + 2].copy_from_slice(&len.to_be_bytes());
     }
 
     fn get(r: &mut Reader<'_>) -> Result<Vec<NetAddress>, DecodeError> {

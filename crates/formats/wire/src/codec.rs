@@ -40,9 +40,7 @@ impl<T: Encode + Decode> FieldCodec<T> for Own {
 impl<T, C: FieldCodec<T>> TlvCodec<Option<T>> for C {
     fn put_record(field: &Option<T>, kind: u64, tlvs: &mut TlvWriter<'_>) {
         if let Some(value) = field {
-            let mut bytes = Vec::new();
-            C::put(value, &mut bytes);
-            tlvs.put(kind, &bytes);
+            tlvs.put_with(kind, |out| C::put(value, out));
         }
     }
 
@@ -130,6 +128,8 @@ pub(crate) struct U16Counted;
 impl<T: Encode + Decode> FieldCodec<Vec<T>> for U16Counted {
     fn put(value: &Vec<T>, out: &mut Vec<u8>) {
         put_count(value.len(), out);
+        // What is in memory is about as long as its encoding.
+        out.reserve(size_of_val(value.as_slice()));
         for item in &value[..usize::from(count(value.len()))] {
             item.encode(out);
         }
@@ -152,13 +152,14 @@ pub(crate) struct Rest;
 
 impl<T: Encode + Decode> FieldCodec<Vec<T>> for Rest {
     fn put(value: &Vec<T>, out: &mut Vec<u8>) {
+        out.reserve(size_of_val(value.as_slice()));
         for item in value {
             item.encode(out);
         }
     }
 
     fn get(r: &mut Reader<'_>) -> Result<Vec<T>, DecodeError> {
-        let mut items = Vec::new();
+        let mut items = Vec::with_capacity(r.remaining().len() / size_of::<T>().max(1));
         while !r.is_empty() {
             items.push(T::decode(r)?);
         }
@@ -217,13 +218,17 @@ fn check_encoding_type(r: &mut Reader<'_>) -> Result<(), DecodeError> {
     }
 }
 
+const SHORT_ID_LEN: usize = 8;
+
 /// `encoded_short_ids`, behind its `u16` length.
 impl FieldCodec<Vec<ShortChannelId>> for Encoded {
     fn put(value: &Vec<ShortChannelId>, out: &mut Vec<u8>) {
-        let mut bytes = Vec::with_capacity(1 + value.len() * 8);
-        bytes.push(0);
-        Rest::put(value, &mut bytes);
-        put_u16_prefixed(&bytes, out);
+        // As many as a length of two bytes has room for.
+        let ids = &value[..value.len().min((usize::from(u16::MAX) - 1) / SHORT_ID_LEN)];
+        put_count(1 + ids.len() * SHORT_ID_LEN, out);
+        out.reserve(1 + ids.len() * SHORT_ID_LEN);
+        out.push(0);
+        ids.iter().for_each(|id| id.encode(out));
     }
 
     fn get(r: &mut Reader<'_>) -> Result<Vec<ShortChannelId>, DecodeError> {

@@ -183,15 +183,31 @@ impl ChannelUpdate {
 /// Goes on with a CRC32C (Castagnoli, reflected; RFC 3720) over `bytes`.
 pub(crate) fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
     bytes.iter().fold(crc, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            if crc & 1 == 1 {
+        let [low, ..] = crc.to_le_bytes();
+        crc >> 8 ^ CRC32C[usize::from(low ^ byte)]
+    })
+}
+
+/// What eight steps of the polynomial make of each byte.
+const CRC32C: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256u32 {
+        let mut crc = byte;
+        let mut step = 0;
+        while step < 8 {
+            crc = if crc & 1 == 1 {
                 crc >> 1 ^ 0x82f6_3b78
             } else {
                 crc >> 1
-            }
-        })
-    })
-}
+            };
+            step += 1;
+        }
+        table[byte as usize] = crc;
+        byte += 1;
+    }
+    table
+};
 
 /// A node's colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -246,9 +246,16 @@ impl Message {
     /// The bytes to send: type, fields, TLV stream. Only messages that no peer would accept are longer
     /// than [`MAX_MESSAGE_LEN`]; the transport refuses them, see also [`Message::fits`].
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = self.type_id().to_be_bytes().to_vec();
-        self.encode_payload(&mut out);
+        // Room for all but the messages with long fields, which make it as they come.
+        let mut out = Vec::with_capacity(512);
+        self.encode_to(&mut out);
         out
+    }
+
+    /// [`Message::encode`] into a buffer that the caller keeps.
+    pub fn encode_to(&self, out: &mut Vec<u8>) {
+        self.type_id().encode(out);
+        self.encode_payload(out);
     }
 
     /// Whether the encoding is at most [`MAX_MESSAGE_LEN`] bytes: to be asked before sending what a

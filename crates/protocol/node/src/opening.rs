@@ -360,12 +360,10 @@ impl Node {
         self.channel_outputs(step, keys_id, outputs);
     }
 
-    /// An alias that no channel of ours has: a place in the chain that no block can have yet.
+    /// An alias that no channel of ours has.
     fn new_alias(&mut self) -> ShortChannelId {
         loop {
-            let random = self.entropy.draw_u64("alias");
-            // Blocks from 2^23 on: not reached before the year 2160.
-            let alias = ShortChannelId::from_u64(random | 1 << 63);
+            let alias = ShortChannelId::alias(self.entropy.draw_u64("alias"));
             if !self.by_scid.contains_key(&alias) {
                 return alias;
             }
