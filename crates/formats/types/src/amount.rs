@@ -112,12 +112,14 @@ impl fmt::Display for Msat {
 }
 
 impl Encode for Msat {
+    #[inline]
     fn encode(&self, out: &mut alloc::vec::Vec<u8>) {
         self.0.encode(out);
     }
 }
 
 impl Decode for Msat {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         u64::decode(r).map(Self)
     }
@@ -178,12 +180,14 @@ impl fmt::Display for FeeratePerKw {
 }
 
 impl Encode for FeeratePerKw {
+    #[inline]
     fn encode(&self, out: &mut alloc::vec::Vec<u8>) {
         self.0.encode(out);
     }
 }
 
 impl Decode for FeeratePerKw {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         u32::decode(r).map(Self)
     }

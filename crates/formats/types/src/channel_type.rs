@@ -170,12 +170,14 @@ impl ChannelType {
 
 /// The bare bits to the end of the field, as the TLV of `open_channel` has them.
 impl Encode for ChannelType {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.0.to_be_bytes());
     }
 }
 
 impl Decode for ChannelType {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self(Features::from_be_bytes(r.take_rest())))
     }

@@ -68,6 +68,7 @@ pub trait Decode: Sized {
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError>;
 
     /// Reads the value from all of `bytes`: what is left over is an error.
+    #[inline]
     fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(bytes);
         let value = Self::decode(&mut r)?;
@@ -84,21 +85,25 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Reads from the start of `bytes`.
+    #[inline]
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
     /// What has not been read yet.
+    #[inline]
     pub const fn remaining(&self) -> &'a [u8] {
         self.rest
     }
 
     /// Whether all has been read.
+    #[inline]
     pub const fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
     /// Takes `len` bytes, borrowed.
+    #[inline]
     pub fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
         let (front, rest) = self
             .rest
@@ -109,6 +114,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes `N` bytes by value.
+    #[inline]
     pub fn take_array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let (front, rest) = self
             .rest
@@ -119,17 +125,20 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes all that is left.
+    #[inline]
     pub fn take_rest(&mut self) -> &'a [u8] {
         core::mem::take(&mut self.rest)
     }
 
     /// Takes bytes behind a `u16` length.
+    #[inline]
     pub fn take_u16_prefixed(&mut self) -> Result<&'a [u8], DecodeError> {
         let len = u16::decode(self)?;
         self.take(usize::from(len))
     }
 
     /// An error unless all has been read.
+    #[inline]
     pub fn finish(&self) -> Result<(), DecodeError> {
         if self.rest.is_empty() {
             Ok(())
@@ -142,12 +151,14 @@ impl<'a> Reader<'a> {
 macro_rules! integers {
     ($($int:ty),*) => {$(
         impl Encode for $int {
+            #[inline]
             fn encode(&self, out: &mut Vec<u8>) {
                 out.extend_from_slice(&self.to_be_bytes());
             }
         }
 
         impl Decode for $int {
+            #[inline]
             fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
                 r.take_array().map(<$int>::from_be_bytes)
             }
@@ -161,6 +172,7 @@ integers!(u8, u16, u32, u64, i8, i16, i32, i64);
 pub struct BigSize(pub u64);
 
 impl Encode for BigSize {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         let bytes = self.0.to_be_bytes();
         match self.0 {
@@ -182,6 +194,7 @@ impl Encode for BigSize {
 }
 
 impl Decode for BigSize {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let (value, least) = match u8::decode(r)? {
             0xfd => (u64::from(u16::decode(r)?), 0xfd),
@@ -202,6 +215,7 @@ impl Decode for BigSize {
 pub struct Truncated<T>(pub T);
 
 impl<T: Copy + Into<u64>> Encode for Truncated<T> {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         let bytes = self.0.into().to_be_bytes();
         let zeros = bytes.iter().take_while(|b| **b == 0).count();
@@ -211,6 +225,7 @@ impl<T: Copy + Into<u64>> Encode for Truncated<T> {
 
 impl<T: TryFrom<u64>> Decode for Truncated<T> {
     /// Takes all that is left of `r`.
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let bytes = r.take_rest();
         if bytes.len() > size_of::<T>() {
@@ -227,12 +242,14 @@ impl<T: TryFrom<u64>> Decode for Truncated<T> {
 }
 
 impl<const N: usize> Encode for [u8; N] {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self);
     }
 }
 
 impl<const N: usize> Decode for [u8; N] {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         r.take_array()
     }
@@ -240,6 +257,7 @@ impl<const N: usize> Decode for [u8; N] {
 
 /// Bytes to the end of the field.
 impl Encode for Vec<u8> {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self);
     }
@@ -247,6 +265,7 @@ impl Encode for Vec<u8> {
 
 /// Bytes to the end of the field.
 impl Decode for Vec<u8> {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(r.take_rest().to_vec())
     }
@@ -258,12 +277,14 @@ impl Decode for Vec<u8> {
 pub struct Utf8(pub String);
 
 impl Encode for Utf8 {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.0.as_bytes());
     }
 }
 
 impl Decode for Utf8 {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         core::str::from_utf8(r.take_rest())
             .map(|text| Self(text.into()))
@@ -277,6 +298,7 @@ pub struct U16Bytes(pub Vec<u8>);
 
 impl Encode for U16Bytes {
     /// Cuts at 65535 bytes: nothing longer fits a Lightning message, and callers bound what they hold.
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         let len = u16::try_from(self.0.len()).unwrap_or(u16::MAX);
         len.encode(out);
@@ -285,6 +307,7 @@ impl Encode for U16Bytes {
 }
 
 impl Decode for U16Bytes {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         r.take_u16_prefixed().map(|b| Self(b.to_vec()))
     }
@@ -292,6 +315,7 @@ impl Decode for U16Bytes {
 
 /// A list behind a `BigSize` count, for records of our own. The count alone allocates nothing.
 impl<T: Encode> Encode for [T] {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         BigSize(self.len() as u64).encode(out);
         for item in self {
@@ -316,6 +340,7 @@ pub fn decode_list<T: Decode>(r: &mut Reader<'_>) -> Result<Vec<T>, DecodeError>
 
 /// One byte, 0 or 1.
 impl Encode for bool {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         out.push(u8::from(*self));
     }
@@ -323,6 +348,7 @@ impl Encode for bool {
 
 /// One byte, 0 or 1; anything else is an error.
 impl Decode for bool {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         match u8::decode(r)? {
             0 => Ok(false),
@@ -334,6 +360,7 @@ impl Decode for bool {
 
 /// A flag byte, then the value: for records of our own.
 impl<T: Encode> Encode for Option<T> {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         self.is_some().encode(out);
         if let Some(value) = self {
@@ -343,6 +370,7 @@ impl<T: Encode> Encode for Option<T> {
 }
 
 impl<T: Decode> Decode for Option<T> {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         if bool::decode(r)? {
             T::decode(r).map(Some)
@@ -353,18 +381,21 @@ impl<T: Decode> Decode for Option<T> {
 }
 
 impl<T: Encode> Encode for Box<T> {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         (**self).encode(out);
     }
 }
 
 impl<T: Decode> Decode for Box<T> {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         T::decode(r).map(Self::new)
     }
 }
 
 impl<A: Encode, B: Encode> Encode for (A, B) {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         self.0.encode(out);
         self.1.encode(out);
@@ -372,18 +403,21 @@ impl<A: Encode, B: Encode> Encode for (A, B) {
 }
 
 impl<A: Decode, B: Decode> Decode for (A, B) {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok((A::decode(r)?, B::decode(r)?))
     }
 }
 
 impl Encode for PublicKey {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.serialize());
     }
 }
 
 impl Decode for PublicKey {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Self::from_slice(r.take(33)?)
             .map_err(|_| DecodeError::InvalidValue("point is not on the curve"))
@@ -392,12 +426,14 @@ impl Decode for PublicKey {
 
 /// 64 bytes, `r` then `s`.
 impl Encode for ecdsa::Signature {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.serialize_compact());
     }
 }
 
 impl Decode for ecdsa::Signature {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Self::from_compact(r.take(64)?)
             .map_err(|_| DecodeError::InvalidValue("signature out of range"))
@@ -405,12 +441,14 @@ impl Decode for ecdsa::Signature {
 }
 
 impl Encode for schnorr::Signature {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.serialize());
     }
 }
 
 impl Decode for schnorr::Signature {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Self::from_slice(r.take(64)?)
             .map_err(|_| DecodeError::InvalidValue("signature out of range"))
@@ -419,12 +457,14 @@ impl Decode for schnorr::Signature {
 
 /// Whole satoshis in 8 bytes.
 impl Encode for Amount {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         self.to_sat().encode(out);
     }
 }
 
 impl Decode for Amount {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         u64::decode(r).map(Self::from_sat)
     }
@@ -433,12 +473,14 @@ impl Decode for Amount {
 macro_rules! hashes {
     ($($hash:ty),*) => {$(
         impl Encode for $hash {
+            #[inline]
             fn encode(&self, out: &mut Vec<u8>) {
                 out.extend_from_slice(self.as_byte_array());
             }
         }
 
         impl Decode for $hash {
+            #[inline]
             fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
                 r.take_array().map(Self::from_byte_array)
             }
@@ -448,12 +490,14 @@ macro_rules! hashes {
 hashes!(Txid, BlockHash, bitcoin::hashes::sha256::Hash);
 
 impl Encode for ChainHash {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.as_bytes());
     }
 }
 
 impl Decode for ChainHash {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         r.take_array::<32>().map(Self::from)
     }
@@ -461,6 +505,7 @@ impl Decode for ChainHash {
 
 /// The txid, then the output index in 4 bytes: for records of our own (messages use 2).
 impl Encode for OutPoint {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         self.txid.encode(out);
         self.vout.encode(out);
@@ -468,6 +513,7 @@ impl Encode for OutPoint {
 }
 
 impl Decode for OutPoint {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             txid: Decode::decode(r)?,
@@ -479,6 +525,7 @@ impl Decode for OutPoint {
 /// A `u16` length, then the script.
 impl Encode for ScriptBuf {
     /// Cuts at 65535 bytes, above every script that consensus lets be spent.
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         let len = u16::try_from(self.len()).unwrap_or(u16::MAX);
         len.encode(out);
@@ -487,6 +534,7 @@ impl Encode for ScriptBuf {
 }
 
 impl Decode for ScriptBuf {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         r.take_u16_prefixed().map(|b| Self::from_bytes(b.to_vec()))
     }
@@ -494,6 +542,7 @@ impl Decode for ScriptBuf {
 
 /// A `u32` length, then Bitcoin's encoding: for records of our own.
 impl Encode for Transaction {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         let bytes = serialize(self);
         u32::try_from(bytes.len()).unwrap_or(u32::MAX).encode(out);
@@ -502,6 +551,7 @@ impl Encode for Transaction {
 }
 
 impl Decode for Transaction {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let len = usize::try_from(u32::decode(r)?).map_err(|_| DecodeError::UnexpectedEnd)?;
         deserialize(r.take(len)?).map_err(|_| DecodeError::InvalidValue("not a transaction"))
@@ -510,6 +560,7 @@ impl Decode for Transaction {
 
 /// The value, then the script behind its length: for records of our own.
 impl Encode for TxOut {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         self.value.encode(out);
         self.script_pubkey.encode(out);
@@ -517,6 +568,7 @@ impl Encode for TxOut {
 }
 
 impl Decode for TxOut {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             value: Decode::decode(r)?,
@@ -536,11 +588,13 @@ pub struct TlvRecord<'a> {
 
 impl TlvRecord<'_> {
     /// Reads the whole value as `T`.
+    #[inline]
     pub fn parse<T: Decode>(&self) -> Result<T, DecodeError> {
         T::from_bytes(self.value)
     }
 
     /// For a type that the reader does not know: an error when it is even (BOLT 1: it's ok to be odd).
+    #[inline]
     pub const fn ignore_if_odd(&self) -> Result<(), DecodeError> {
         if self.kind.is_multiple_of(2) {
             Err(DecodeError::UnknownEvenTlv(self.kind))
@@ -576,6 +630,7 @@ pub struct TlvReader<'a> {
 
 impl<'a> TlvReader<'a> {
     /// Reads the stream that is all of `bytes`.
+    #[inline]
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self {
             r: Reader::new(bytes),
@@ -583,6 +638,7 @@ impl<'a> TlvReader<'a> {
         }
     }
 
+    #[inline]
     fn read(&mut self) -> Result<TlvRecord<'a>, DecodeError> {
         let kind = BigSize::decode(&mut self.r)?.0;
         if self.last.is_some_and(|last| kind <= last) {
@@ -601,6 +657,7 @@ impl<'a> TlvReader<'a> {
 impl<'a> Iterator for TlvReader<'a> {
     type Item = Result<TlvRecord<'a>, DecodeError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.r.is_empty() {
             return None;
@@ -622,16 +679,19 @@ pub struct TlvWriter<'a> {
 
 impl<'a> TlvWriter<'a> {
     /// Appends to `out`.
+    #[inline]
     pub const fn new(out: &'a mut Vec<u8>) -> Self {
         Self { out, last: None }
     }
 
     /// Appends one record.
+    #[inline]
     pub fn put<T: Encode + ?Sized>(&mut self, kind: u64, value: &T) -> &mut Self {
         self.put_with(kind, |out| value.encode(out))
     }
 
     /// Appends one record whose value `write` appends.
+    #[inline]
     pub fn put_with(&mut self, kind: u64, write: impl FnOnce(&mut Vec<u8>)) -> &mut Self {
         debug_assert!(
             self.last.is_none_or(|last| last < kind),

@@ -220,6 +220,7 @@ impl Features {
 
     /// From the bytes of a message: bit 0 is the lowest bit of the last byte (BOLT 1). No message has
     /// more than 65535 of them; what lies above is left out.
+    #[inline]
     pub fn from_be_bytes(bytes: &[u8]) -> Self {
         Self {
             bytes: bytes.iter().rev().take(Self::MAX_LEN).copied().collect(),
@@ -466,6 +467,7 @@ impl Eq for Features {}
 
 /// A `u16` length, then the bits.
 impl Encode for Features {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         // No constructor lets it grow beyond `MAX_LEN`.
         u16::try_from(self.bytes.len())
@@ -476,6 +478,7 @@ impl Encode for Features {
 }
 
 impl Decode for Features {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         r.take_u16_prefixed().map(Self::from_be_bytes)
     }

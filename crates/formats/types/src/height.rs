@@ -29,12 +29,14 @@ macro_rules! number {
         }
 
         impl Encode for $name {
+            #[inline]
             fn encode(&self, out: &mut alloc::vec::Vec<u8>) {
                 self.0.encode(out);
             }
         }
 
         impl Decode for $name {
+            #[inline]
             fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
                 <$inner>::decode(r).map(Self)
             }

@@ -59,12 +59,14 @@ macro_rules! bytes_id {
         }
 
         impl Encode for $name {
+            #[inline]
             fn encode(&self, out: &mut Vec<u8>) {
                 out.extend_from_slice(&self.0);
             }
         }
 
         impl Decode for $name {
+            #[inline]
             fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
                 r.take_array().map(Self)
             }
@@ -263,12 +265,14 @@ impl FromStr for ShortChannelId {
 }
 
 impl Encode for ShortChannelId {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         self.0.encode(out);
     }
 }
 
 impl Decode for ShortChannelId {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         u64::decode(r).map(Self)
     }
@@ -319,12 +323,14 @@ impl fmt::Display for CommitmentNumber {
 }
 
 impl Encode for CommitmentNumber {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         self.0.encode(out);
     }
 }
 
 impl Decode for CommitmentNumber {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Self::new(u64::decode(r)?)
             .ok_or(DecodeError::InvalidValue("commitment number above 48 bits"))
@@ -359,12 +365,14 @@ impl fmt::Display for HtlcId {
 }
 
 impl Encode for HtlcId {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         self.0.encode(out);
     }
 }
 
 impl Decode for HtlcId {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         u64::decode(r).map(Self)
     }

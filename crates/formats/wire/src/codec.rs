@@ -13,13 +13,17 @@ use fulmen_types::{
 
 /// How a field of the payload is written and read.
 pub(crate) trait FieldCodec<T> {
+    #[inline]
     fn put(value: &T, out: &mut Vec<u8>);
+    #[inline]
     fn get(r: &mut Reader<'_>) -> Result<T, DecodeError>;
 }
 
 /// How a record of the TLV stream is written and read.
 pub(crate) trait TlvCodec<F> {
+    #[inline]
     fn put_record(field: &F, kind: u64, tlvs: &mut TlvWriter<'_>);
+    #[inline]
     fn get_record(field: &mut F, record: &TlvRecord<'_>) -> Result<(), DecodeError>;
 }
 
@@ -27,10 +31,12 @@ pub(crate) trait TlvCodec<F> {
 pub(crate) struct Own;
 
 impl<T: Encode + Decode> FieldCodec<T> for Own {
+    #[inline]
     fn put(value: &T, out: &mut Vec<u8>) {
         value.encode(out);
     }
 
+    #[inline]
     fn get(r: &mut Reader<'_>) -> Result<T, DecodeError> {
         T::decode(r)
     }
@@ -38,12 +44,14 @@ impl<T: Encode + Decode> FieldCodec<T> for Own {
 
 /// An optional record with a value: any codec of a field serves, given the record's bytes.
 impl<T, C: FieldCodec<T>> TlvCodec<Option<T>> for C {
+    #[inline]
     fn put_record(field: &Option<T>, kind: u64, tlvs: &mut TlvWriter<'_>) {
         if let Some(value) = field {
             tlvs.put_with(kind, |out| C::put(value, out));
         }
     }
 
+    #[inline]
     fn get_record(field: &mut Option<T>, record: &TlvRecord<'_>) -> Result<(), DecodeError> {
         let mut r = Reader::new(record.value);
         *field = Some(C::get(&mut r)?);
@@ -55,12 +63,14 @@ impl<T, C: FieldCodec<T>> TlvCodec<Option<T>> for C {
 pub(crate) struct Flag;
 
 impl TlvCodec<bool> for Flag {
+    #[inline]
     fn put_record(field: &bool, kind: u64, tlvs: &mut TlvWriter<'_>) {
         if *field {
             tlvs.put(kind, &[0u8; 0]);
         }
     }
 
+    #[inline]
     fn get_record(field: &mut bool, record: &TlvRecord<'_>) -> Result<(), DecodeError> {
         *field = true;
         if record.value.is_empty() {
@@ -75,10 +85,12 @@ impl TlvCodec<bool> for Flag {
 pub(crate) struct U16Prefixed;
 
 impl FieldCodec<Vec<u8>> for U16Prefixed {
+    #[inline]
     fn put(value: &Vec<u8>, out: &mut Vec<u8>) {
         put_u16_prefixed(value, out);
     }
 
+    #[inline]
     fn get(r: &mut Reader<'_>) -> Result<Vec<u8>, DecodeError> {
         U16Bytes::decode(r).map(|bytes| bytes.0)
     }
@@ -86,10 +98,12 @@ impl FieldCodec<Vec<u8>> for U16Prefixed {
 
 /// A transaction behind a `u16` length, which is 0 when there is none.
 impl FieldCodec<Option<Transaction>> for U16Prefixed {
+    #[inline]
     fn put(value: &Option<Transaction>, out: &mut Vec<u8>) {
         put_u16_prefixed(&value.as_ref().map(serialize).unwrap_or_default(), out);
     }
 
+    #[inline]
     fn get(r: &mut Reader<'_>) -> Result<Option<Transaction>, DecodeError> {
         let bytes = r.take_u16_prefixed()?;
         if bytes.is_empty() {
@@ -103,6 +117,7 @@ impl FieldCodec<Option<Transaction>> for U16Prefixed {
 
 /// Witnesses behind a `u16` count, each in Bitcoin's encoding behind a `u16` length.
 impl FieldCodec<Vec<Witness>> for U16Prefixed {
+    #[inline]
     fn put(value: &Vec<Witness>, out: &mut Vec<u8>) {
         put_count(value.len(), out);
         for witness in &value[..usize::from(count(value.len()))] {
@@ -110,6 +125,7 @@ impl FieldCodec<Vec<Witness>> for U16Prefixed {
         }
     }
 
+    #[inline]
     fn get(r: &mut Reader<'_>) -> Result<Vec<Witness>, DecodeError> {
         let count = u16::decode(r)?;
         let mut witnesses = Vec::new();
@@ -126,6 +142,7 @@ impl FieldCodec<Vec<Witness>> for U16Prefixed {
 pub(crate) struct U16Counted;
 
 impl<T: Encode + Decode> FieldCodec<Vec<T>> for U16Counted {
+    #[inline]
     fn put(value: &Vec<T>, out: &mut Vec<u8>) {
         put_count(value.len(), out);
         // What is in memory is about as long as its encoding.
@@ -135,6 +152,7 @@ impl<T: Encode + Decode> FieldCodec<Vec<T>> for U16Counted {
         }
     }
 
+    #[inline]
     fn get(r: &mut Reader<'_>) -> Result<Vec<T>, DecodeError> {
         let count = u16::decode(r)?;
         // The count alone allocates nothing beyond what the bytes can hold.
@@ -151,6 +169,7 @@ impl<T: Encode + Decode> FieldCodec<Vec<T>> for U16Counted {
 pub(crate) struct Rest;
 
 impl<T: Encode + Decode> FieldCodec<Vec<T>> for Rest {
+    #[inline]
     fn put(value: &Vec<T>, out: &mut Vec<u8>) {
         out.reserve(size_of_val(value.as_slice()));
         for item in value {
@@ -158,6 +177,7 @@ impl<T: Encode + Decode> FieldCodec<Vec<T>> for Rest {
         }
     }
 
+    #[inline]
     fn get(r: &mut Reader<'_>) -> Result<Vec<T>, DecodeError> {
         let mut items = Vec::with_capacity(r.remaining().len() / size_of::<T>().max(1));
         while !r.is_empty() {
@@ -169,10 +189,12 @@ impl<T: Encode + Decode> FieldCodec<Vec<T>> for Rest {
 
 /// A script to the end of the record.
 impl FieldCodec<ScriptBuf> for Rest {
+    #[inline]
     fn put(value: &ScriptBuf, out: &mut Vec<u8>) {
         out.extend_from_slice(value.as_bytes());
     }
 
+    #[inline]
     fn get(r: &mut Reader<'_>) -> Result<ScriptBuf, DecodeError> {
         Ok(ScriptBuf::from_bytes(r.take_rest().to_vec()))
     }
@@ -182,10 +204,12 @@ impl FieldCodec<ScriptBuf> for Rest {
 pub(crate) struct S64;
 
 impl FieldCodec<SignedAmount> for S64 {
+    #[inline]
     fn put(value: &SignedAmount, out: &mut Vec<u8>) {
         value.to_sat().encode(out);
     }
 
+    #[inline]
     fn get(r: &mut Reader<'_>) -> Result<SignedAmount, DecodeError> {
         i64::decode(r).map(SignedAmount::from_sat)
     }
@@ -195,10 +219,12 @@ impl FieldCodec<SignedAmount> for S64 {
 pub(crate) struct Big;
 
 impl FieldCodec<u64> for Big {
+    #[inline]
     fn put(value: &u64, out: &mut Vec<u8>) {
         BigSize(*value).encode(out);
     }
 
+    #[inline]
     fn get(r: &mut Reader<'_>) -> Result<u64, DecodeError> {
         BigSize::decode(r).map(|big| big.0)
     }
@@ -222,6 +248,7 @@ const SHORT_ID_LEN: usize = 8;
 
 /// `encoded_short_ids`, behind its `u16` length.
 impl FieldCodec<Vec<ShortChannelId>> for Encoded {
+    #[inline]
     fn put(value: &Vec<ShortChannelId>, out: &mut Vec<u8>) {
         // As many as a length of two bytes has room for.
         let ids = &value[..value.len().min((usize::from(u16::MAX) - 1) / SHORT_ID_LEN)];
@@ -231,6 +258,7 @@ impl FieldCodec<Vec<ShortChannelId>> for Encoded {
         ids.iter().for_each(|id| id.encode(out));
     }
 
+    #[inline]
     fn get(r: &mut Reader<'_>) -> Result<Vec<ShortChannelId>, DecodeError> {
         let mut ids = Reader::new(r.take_u16_prefixed()?);
         check_encoding_type(&mut ids)?;
@@ -240,6 +268,7 @@ impl FieldCodec<Vec<ShortChannelId>> for Encoded {
 
 /// `encoded_query_flags`, one `BigSize` each, to the end of the record.
 impl FieldCodec<Vec<u64>> for Encoded {
+    #[inline]
     fn put(value: &Vec<u64>, out: &mut Vec<u8>) {
         out.push(0);
         for flags in value {
@@ -247,6 +276,7 @@ impl FieldCodec<Vec<u64>> for Encoded {
         }
     }
 
+    #[inline]
     fn get(r: &mut Reader<'_>) -> Result<Vec<u64>, DecodeError> {
         check_encoding_type(r)?;
         let mut flags = Vec::new();
@@ -259,11 +289,13 @@ impl FieldCodec<Vec<u64>> for Encoded {
 
 /// `encoded_timestamps`, two numbers each, to the end of the record.
 impl FieldCodec<Vec<(u32, u32)>> for Encoded {
+    #[inline]
     fn put(value: &Vec<(u32, u32)>, out: &mut Vec<u8>) {
         out.push(0);
         Rest::put(value, out);
     }
 
+    #[inline]
     fn get(r: &mut Reader<'_>) -> Result<Vec<(u32, u32)>, DecodeError> {
         check_encoding_type(r)?;
         Rest::get(r)

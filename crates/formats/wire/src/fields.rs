@@ -18,6 +18,7 @@ pub struct FeeRange {
 }
 
 impl Encode for FeeRange {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         self.min_fee_satoshis.encode(out);
         self.max_fee_satoshis.encode(out);
@@ -25,6 +26,7 @@ impl Encode for FeeRange {
 }
 
 impl Decode for FeeRange {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             min_fee_satoshis: Decode::decode(r)?,
@@ -48,6 +50,7 @@ impl NextFunding {
 }
 
 impl Encode for NextFunding {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         self.next_funding_txid.encode(out);
         self.retransmit_flags.encode(out);
@@ -55,6 +58,7 @@ impl Encode for NextFunding {
 }
 
 impl Decode for NextFunding {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             next_funding_txid: Decode::decode(r)?,
@@ -78,6 +82,7 @@ impl CurrentFundingLocked {
 }
 
 impl Encode for CurrentFundingLocked {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         self.my_current_funding_locked_txid.encode(out);
         self.retransmit_flags.encode(out);
@@ -85,6 +90,7 @@ impl Encode for CurrentFundingLocked {
 }
 
 impl Decode for CurrentFundingLocked {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             my_current_funding_locked_txid: Decode::decode(r)?,
@@ -104,6 +110,7 @@ pub struct PartialSignatureWithNonce {
 }
 
 impl Encode for PartialSignatureWithNonce {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         self.partial_signature.encode(out);
         self.public_nonce.encode(out);
@@ -111,6 +118,7 @@ impl Encode for PartialSignatureWithNonce {
 }
 
 impl Decode for PartialSignatureWithNonce {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             partial_signature: Decode::decode(r)?,
@@ -130,6 +138,7 @@ pub struct NonceEntry {
 }
 
 impl Encode for NonceEntry {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         self.funding_txid.encode(out);
         self.public_nonce.encode(out);
@@ -137,6 +146,7 @@ impl Encode for NonceEntry {
 }
 
 impl Decode for NonceEntry {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             funding_txid: Decode::decode(r)?,
@@ -155,6 +165,7 @@ pub struct AttributionData {
 }
 
 impl Encode for AttributionData {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         self.htlc_hold_times.iter().for_each(|t| t.encode(out));
         self.truncated_hmacs.iter().for_each(|h| h.encode(out));
@@ -162,6 +173,7 @@ impl Encode for AttributionData {
 }
 
 impl Decode for AttributionData {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut data = Self {
             htlc_hold_times: [0; 20],

@@ -128,14 +128,21 @@ macro_rules! signed {
         impl $name {
             /// The bytes that the signatures cover: the message after them, without its type.
             pub fn signed_part(&self) -> Vec<u8> {
-                let mut bytes = self.to_bytes();
+                let mut bytes = self.whole();
                 bytes.drain(..SIGNATURE_LEN * $signatures);
+                bytes
+            }
+
+            fn whole(&self) -> Vec<u8> {
+                // Room for all that has no long fields.
+                let mut bytes = Vec::with_capacity(512);
+                self.encode(&mut bytes);
                 bytes
             }
 
             /// What is signed: the double SHA-256 of [`Self::signed_part`] (BOLT 7).
             pub fn signature_hash(&self) -> Digest {
-                let bytes = self.to_bytes();
+                let bytes = self.whole();
                 let hash = sha256d::Hash::hash(&bytes[SIGNATURE_LEN * $signatures..]);
                 Digest::from_digest(hash.to_byte_array())
             }
@@ -227,12 +234,14 @@ impl fmt::Display for Rgb {
 }
 
 impl Encode for Rgb {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&[self.red, self.green, self.blue]);
     }
 }
 
 impl Decode for Rgb {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         r.take_array()
             .map(|[red, green, blue]| Self { red, green, blue })
@@ -283,12 +292,14 @@ impl fmt::Debug for NodeAlias {
 }
 
 impl Encode for NodeAlias {
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.0);
     }
 }
 
 impl Decode for NodeAlias {
+    #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         r.take_array().map(Self)
     }
