@@ -13,17 +13,13 @@ use fulmen_types::{
 
 /// How a field of the payload is written and read.
 pub(crate) trait FieldCodec<T> {
-    #[inline]
     fn put(value: &T, out: &mut Vec<u8>);
-    #[inline]
     fn get(r: &mut Reader<'_>) -> Result<T, DecodeError>;
 }
 
 /// How a record of the TLV stream is written and read.
 pub(crate) trait TlvCodec<F> {
-    #[inline]
     fn put_record(field: &F, kind: u64, tlvs: &mut TlvWriter<'_>);
-    #[inline]
     fn get_record(field: &mut F, record: &TlvRecord<'_>) -> Result<(), DecodeError>;
 }
 

@@ -1,8 +1,9 @@
 //! The official vectors of BOLT 1 and BOLT 7.
 
-use alloc::{string::ToString, vec::Vec};
+use alloc::{collections::BTreeSet, string::ToString, vec, vec::Vec};
 
-use bitcoin::{constants::ChainHash, hex::FromHex};
+use bitcoin::{constants::ChainHash, hex::FromHex, secp256k1::Secp256k1};
+use fulmen_types::NodeId;
 use fulmen_vectors::report;
 
 use crate::{
@@ -150,4 +151,80 @@ fn fields_are_those_of_the_specification() {
     }
     let ours: usize = tables.iter().map(|row| row.3.len()).sum();
     assert_eq!((messages, records), (50, ours));
+}
+
+/// Messages that another program made from the tables of the specification.
+#[test]
+fn messages_made_elsewhere_are_read_and_written_alike() {
+    let mut names = BTreeSet::new();
+    let mut count = 0;
+    for line in lines(include_str!("../../vectors/messages.txt")) {
+        let [name, records, hex] = line[..] else {
+            panic!("{line:?}");
+        };
+        let bytes = Vec::from_hex(hex).unwrap();
+        let message = Message::decode(&bytes).unwrap();
+        assert_eq!(message.name(), name);
+        assert_eq!(message.encode(), bytes, "{name} with {records} records");
+        names.insert(name);
+        count += 1;
+        if records == "0" {
+            // Nothing shorter is the message, and what is longer must be a record.
+            for len in 2..bytes.len() {
+                assert!(Message::decode(&bytes[..len]).is_err(), "{name} of {len}");
+            }
+            let longer = [&bytes[..], &[1]].concat();
+            assert_eq!(
+                Message::decode(&longer).is_ok(),
+                matches!(message.type_id(), 256..=258),
+                "{name}"
+            );
+        }
+    }
+    assert_eq!((names.len(), count), (50, 135));
+}
+
+#[test]
+fn gossip_signed_elsewhere_verifies() {
+    let secp = Secp256k1::verification_only();
+    let mut verified = 0;
+    for line in lines(include_str!("../../vectors/bolt07-signed.txt")) {
+        let bytes = Vec::from_hex(line[1]).unwrap();
+        // The last byte is covered like all before it.
+        let mut changed = bytes.clone();
+        *changed.last_mut().unwrap() ^= 1;
+        for (bytes, is_good) in [(&bytes, true), (&changed, false)] {
+            let message = Message::decode(bytes).unwrap();
+            assert_eq!(message.encode(), *bytes);
+            let (hash, signers) = match &message {
+                Message::ChannelAnnouncement(m) => (
+                    m.signature_hash(),
+                    vec![
+                        (m.node_signature_1, m.node_id_1),
+                        (m.node_signature_2, m.node_id_2),
+                        (m.bitcoin_signature_1, m.bitcoin_key_1),
+                        (m.bitcoin_signature_2, m.bitcoin_key_2),
+                    ],
+                ),
+                Message::NodeAnnouncement(m) => {
+                    (m.signature_hash(), vec![(m.signature, m.node_id)])
+                }
+                Message::ChannelUpdate(m) => {
+                    let checksum = u32::from_str_radix(line[3], 16).unwrap();
+                    assert_eq!(m.checksum() == checksum, is_good);
+                    let key = NodeId::new(<[u8; 33]>::from_hex(line[2]).unwrap());
+                    (m.signature_hash(), vec![(m.signature, key)])
+                }
+                other => panic!("{other:?}"),
+            };
+            for (signature, key) in &signers {
+                let verdict = key
+                    .to_public_key()
+                    .and_then(|key| secp.verify_ecdsa(&hash, signature, &key));
+                assert_eq!(verdict.is_ok(), is_good);
+                verified += usize::from(is_good);
+            }
+        }
+    }
+    assert_eq!(verified, 8 * (4 + 1 + 1));
 }
