@@ -71,6 +71,8 @@ pub const GROUPS: &[Group] = &[
     group(12, "offers-test, valid", 20, "fulmen-offers"),
     group(12, "offers-test, invalid", 33, "fulmen-offers"),
     group(12, "signature-test", 4, "fulmen-offers"),
+    group(12, "payer-proof-test, valid", 5, "fulmen-offers"),
+    group(12, "payer-proof-test, invalid", 23, "fulmen-offers"),
 ];
 
 /// Says that a test has run `count` vectors of a group.

@@ -272,7 +272,7 @@ fn fields_of(stream: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn payer_proofs() {
+fn vectors_of_payer_proofs() {
     let secp = Secp256k1::new();
     let payer_key = SecretKey::from_slice(&[0x42; 32]).unwrap();
     let items = items(include_str!("../vectors/bolt12-payer-proof.txt"));
@@ -334,11 +334,11 @@ fn payer_proofs() {
             assert_eq!(fields_of(proof.as_bytes()), item.all("field"), "{name}");
         }
     }
-    println!("BOLT 12 payer proofs, valid: {}", valid.len());
+    report(12, "payer-proof-test, valid", valid.len());
 }
 
 #[test]
-fn invalid_payer_proofs() {
+fn vectors_of_invalid_payer_proofs() {
     use ParseError as P;
     let items = items(include_str!("../vectors/bolt12-payer-proof.txt"));
     let invalid: Vec<&Item<'_>> = items
@@ -381,7 +381,7 @@ fn invalid_payer_proofs() {
         let parsed: Result<PayerProof, ParseError> = item.text("invalid").parse();
         assert_eq!(parsed, Err(expected), "{}", item.text("name"));
     }
-    println!("BOLT 12 payer proofs, invalid: {}", invalid.len());
+    report(12, "payer-proof-test, invalid", invalid.len());
 }
 
 #[test]

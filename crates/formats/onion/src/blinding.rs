@@ -179,9 +179,9 @@ pub enum UnblindError {
 
 impl fmt::Display for UnblindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        let what = match self {
             Self::Decryption => "encrypted_recipient_data do not decrypt",
-            Self::Decode(e) => return write!(f, "encrypted_data_tlv: {e}"),
+            Self::Decode(e) => return write!(f, "encrypted_data_tlv: {e} (BOLT 4)"),
             Self::Key => "the next path key is invalid",
             Self::UnknownFeature => "allowed_features has a feature that is not known",
             Self::NextHop => "exactly one of short_channel_id and next_node_id must be there",
@@ -189,7 +189,8 @@ impl fmt::Display for UnblindError {
             Self::ExpiryTooLate => "the HTLC expires after max_cltv_expiry",
             Self::AmountTooSmall => "the HTLC is below htlc_minimum_msat",
             Self::RelayUnpaid => "the HTLC does not cover what payment_relay takes",
-        })
+        };
+        write!(f, "{what} (BOLT 4, route blinding)")
     }
 }
 

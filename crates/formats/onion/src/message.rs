@@ -123,15 +123,24 @@ impl fmt::Display for IgnoreReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Packet(e) => e.fmt(f),
-            Self::Payload(e) => write!(f, "onionmsg_tlv: {e}"),
+            Self::Payload(e) => write!(f, "onionmsg_tlv: {e} (BOLT 4, onion messages)"),
             Self::Unblind(e) => e.fmt(f),
-            Self::FieldForForwarder(kind) => {
-                write!(f, "field {kind} is not for a node that forwards")
+            Self::FieldForForwarder(kind) => write!(
+                f,
+                "field {kind} is not for a node that forwards (BOLT 4, onion messages)"
+            ),
+            Self::PathIdForForwarder => {
+                f.write_str("path_id is not for a node that forwards (BOLT 4, onion messages)")
             }
-            Self::PathIdForForwarder => f.write_str("path_id is not for a node that forwards"),
-            Self::PayloadCount => f.write_str("more than one payload field"),
-            Self::PaymentPath => f.write_str("the blinded path is for payments"),
-            Self::CutOff => f.write_str("the path ends where its maker did not end it"),
+            Self::PayloadCount => {
+                f.write_str("more than one payload field (BOLT 4, onion messages)")
+            }
+            Self::PaymentPath => {
+                f.write_str("the blinded path is for payments (BOLT 4, onion messages)")
+            }
+            Self::CutOff => {
+                f.write_str("the path ends where its maker did not end it (BOLT 4, route blinding)")
+            }
         }
     }
 }

@@ -233,9 +233,11 @@ impl fmt::Display for PeelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed { reason, .. } => reason.fmt(f),
-            Self::InBlindedPath { .. } => f.write_str("the onion is invalid in a blinded path"),
+            Self::InBlindedPath { .. } => {
+                f.write_str("the onion is invalid in a blinded path (BOLT 4)")
+            }
             Self::AtIntroduction { .. } => {
-                f.write_str("the onion is invalid at the start of a blinded path")
+                f.write_str("the onion is invalid at the start of a blinded path (BOLT 4)")
             }
             Self::PayloadLength => PacketError::PayloadLength.fmt(f),
             Self::Payload { error, .. } => error.fmt(f),
