@@ -1,7 +1,7 @@
 //! A Fulmen daemon in this process, used through its HTTP interface as anybody would.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -85,6 +85,13 @@ impl FulmenNode {
         let copy = self.folder.path().join(name);
         fulmen_cheat::copy_data_dir(&self.config.data_dir, &copy)?;
         Ok(copy)
+    }
+
+    /// Puts a copy in the place of everything that the stopped daemon has stored.
+    pub(crate) fn replace(&self, copy: &Path) -> Result<()> {
+        ensure!(self.running.is_none(), "the daemon runs");
+        std::fs::remove_dir_all(&self.config.data_dir)?;
+        fulmen_cheat::copy_data_dir(copy, &self.config.data_dir)
     }
 
     /// The funding output of a channel.

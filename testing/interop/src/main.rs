@@ -22,7 +22,7 @@ use comfy_table::{Cell, Color, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::node::ChannelKind;
-use crate::scenarios::{ALL, Case, Scenario};
+use crate::scenarios::{ALL, Case, OF_FULMEN_ALONE, Scenario};
 use crate::world::{Impl, World};
 
 /// Runs Fulmen against LDK over real TCP on an embedded chain (or on bitcoind, when
@@ -127,11 +127,10 @@ fn main() -> ExitCode {
 
 fn plan(arguments: &Arguments) -> Vec<(&'static Scenario, Impl, ChannelKind)> {
     let wanted = |scenario: &&Scenario| {
-        arguments.filter.is_empty()
-            || arguments
-                .filter
-                .iter()
-                .any(|text| scenario.name.contains(text.as_str()))
+        let mut filters = arguments.filter.iter();
+        let is_named = arguments.filter.is_empty()
+            || filters.any(|text| scenario.name.contains(text.as_str()));
+        is_named && !(arguments.ldk_only && OF_FULMEN_ALONE.contains(&scenario.name))
     };
     let openers = match (arguments.ldk_only, arguments.opener) {
         (true, _) | (false, Some(OpenerArgument::Ldk)) => vec![Impl::Ldk],

@@ -146,10 +146,6 @@ pub(super) fn by_ldk(case: &Case<'_>) -> Result<()> {
 }
 
 pub(super) fn by_fulmen(case: &Case<'_>) -> Result<()> {
-    if case.fulmen == Impl::Ldk {
-        // LDK against itself: there is only one way to cheat.
-        return by_ldk(case);
-    }
     let world = case.world;
     let mut scene = Scene::new(case)?;
     let cheat = scene.middle.fulmen()?;

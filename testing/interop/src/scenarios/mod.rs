@@ -5,6 +5,7 @@ mod close;
 mod failures;
 mod forward;
 mod gossip;
+mod loss;
 mod pay;
 mod reconnect;
 
@@ -63,6 +64,9 @@ pub(crate) struct Scenario {
     /// The scenario.
     pub(crate) run: fn(&Case<'_>) -> Result<()>,
 }
+
+/// Those that stop Fulmen's daemon and touch what it has stored: nothing for LDK against itself.
+pub(crate) const OF_FULMEN_ALONE: &[&str] = &["cheat-by-fulmen", "data-loss-of-fulmen"];
 
 /// All of them.
 pub(crate) const ALL: &[Scenario] = &[
@@ -160,6 +164,11 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "cheat-by-fulmen",
         about: "the same with an old state of Fulmen's; LDK takes all",
         run: cheat::by_fulmen,
+    },
+    Scenario {
+        name: "data-loss-of-fulmen",
+        about: "Fulmen starts from an old copy: it broadcasts nothing, and has all of its balance",
+        run: loss::of_fulmen,
     },
     Scenario {
         name: "gossip",
