@@ -139,14 +139,14 @@ impl PeerSource for mpsc::Receiver<Input> {
     }
 }
 
-/// What finds routes. Calls may take a while: they are made on threads for that.
+/// What plans payments over routes. Calls may take a while: they are made on threads for that.
 pub trait Router: Send + Sync {
-    /// A way for a payment.
+    /// A way for a payment, or several for its parts.
     fn route(
         &self,
         query: &RouteQuery,
         graph: &NetworkGraph,
-    ) -> Result<fulmen_router::Route, fulmen_router::NoRoute>;
+    ) -> Result<fulmen_router::Plan, fulmen_router::NoRoute>;
 }
 
 /// The router of this project, over the node's own graph.
@@ -158,7 +158,7 @@ impl Router for LocalRouter {
         &self,
         query: &RouteQuery,
         graph: &NetworkGraph,
-    ) -> Result<fulmen_router::Route, fulmen_router::NoRoute> {
+    ) -> Result<fulmen_router::Plan, fulmen_router::NoRoute> {
         query.find_route(graph)
     }
 }

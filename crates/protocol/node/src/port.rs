@@ -7,7 +7,7 @@ use bitcoin::{Amount, ScriptBuf, Transaction, TxOut};
 use fulmen_enforce::WalletCoin as Coin;
 use fulmen_gossip::{NetworkGraph, UtxoAnswer};
 use fulmen_payments::RouteQuestion;
-use fulmen_router::{FirstHop, NoRoute, Route};
+use fulmen_router::{FirstHop, NoRoute, Plan};
 use fulmen_signer::{SigningAnswer, SigningRequest};
 use fulmen_tx::ChannelKeysId;
 use fulmen_types::{FeeratePerKw, NodeId, ShortChannelId, Timestamp, record::RecordKey};
@@ -47,7 +47,7 @@ pub enum Answer {
     /// From the signer.
     Signed(SigningAnswer),
     /// From the router.
-    Route(Result<Route, NoRoute>),
+    Route(Result<Plan, NoRoute>),
     /// From the wallet: the signed funding transaction.
     Funding(Result<Transaction, WalletError>),
     /// From the wallet: coins, enough or all that there are.
@@ -118,7 +118,7 @@ impl RouteQuery {
     ///
     /// # Errors
     /// Why there is no route.
-    pub fn find_route(&self, graph: &NetworkGraph) -> Result<Route, NoRoute> {
+    pub fn find_route(&self, graph: &NetworkGraph) -> Result<Plan, NoRoute> {
         self.question
             .answer(graph, self.payer, &self.first_hops, self.now)
     }

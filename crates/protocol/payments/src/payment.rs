@@ -7,7 +7,8 @@ use bitcoin::secp256k1::{PublicKey, SecretKey};
 use fulmen_gossip::NetworkGraph;
 use fulmen_onion::PaymentPacket;
 use fulmen_router::{
-    AvoidList, FirstHop, HintHop, NoRoute, Route, RouteHop, RouteRequest, find_route,
+    AvoidList, ChannelDirection, CostModel, FirstHop, HintHop, NoRoute, Plan, RouteHop,
+    RouteRequest, find_plan,
 };
 use fulmen_types::{
     CltvExpiry, Msat, NodeId, PaymentHash, PaymentPreimage, PaymentSecret, ShortChannelId,
@@ -20,6 +21,8 @@ use crate::HtlcLink;
 pub const FINAL_CLTV_OFFSET: u32 = 3;
 /// How often a payment is tried by default.
 pub const DEFAULT_MAX_ATTEMPTS: u32 = 100;
+/// The usual limit of HTLCs that a payment has on their way at once.
+pub const DEFAULT_MAX_PARTS: u16 = 16;
 /// How long a payment is tried by default.
 pub const DEFAULT_RETRY_MILLIS: u64 = 60_000;
 
@@ -46,6 +49,9 @@ pub struct PayRequest {
     pub max_total_cltv: u32,
     /// The most HTLCs to try.
     pub max_attempts: u32,
+    /// Into how many HTLCs the amount may be split: more than one only when the payee supports it
+    /// (BOLT 9, `basic_mpp`).
+    pub max_parts: u16,
     /// When to stop trying: never after the invoice expires.
     pub retry_until: Timestamp,
     /// The invoice's text, kept for the user.
@@ -131,10 +137,20 @@ pub enum FailureReason {
 pub struct Attempt {
     /// Counted from 1.
     pub number: u32,
+    /// What the payee is to get by it.
+    pub amount: Msat,
     /// Its path.
     pub hops: Vec<RouteHop>,
     /// The key of its onion: reads failures.
     pub(crate) session_key: SecretKey,
+}
+
+impl Attempt {
+    /// What it costs beyond what the payee gets.
+    pub fn fee(&self) -> Msat {
+        let total = self.hops.first().map_or(self.amount, |hop| hop.amount);
+        total.saturating_sub(self.amount)
+    }
 }
 
 /// A payment of ours.
@@ -148,13 +164,27 @@ pub struct Payment {
     pub attempts: u32,
     /// How far it is.
     pub status: PaymentStatus,
-    /// The HTLC that is on its way.
-    pub attempt: Option<Attempt>,
+    /// The HTLCs that are on their way.
+    pub parts: Vec<Attempt>,
     /// What the last attempt failed with, for people.
     pub last_failure: String,
 }
 
 impl Payment {
+    /// What no HTLC on its way carries.
+    pub fn left(&self) -> Msat {
+        let parts = self.parts.iter().map(|part| part.amount);
+        self.request
+            .amount
+            .saturating_sub(parts.fold(Msat::ZERO, Msat::saturating_add))
+    }
+
+    /// What the HTLCs on their way cost beyond what the payee gets.
+    pub fn fee_of_parts(&self) -> Msat {
+        let fees = self.parts.iter().map(Attempt::fee);
+        fees.fold(Msat::ZERO, Msat::saturating_add)
+    }
+
     /// The record, as [`Payment::from_record`] reads it.
     pub fn to_record(&self) -> Vec<u8> {
         crate::record::encode(self)
@@ -171,12 +201,16 @@ impl Payment {
 pub struct RouteQuestion {
     /// For which payment.
     pub payment_hash: PaymentHash,
-    /// For which of its attempts.
+    /// From which of its attempts on.
     pub attempt: u32,
     /// Who is paid.
     pub payee: NodeId,
-    /// How much.
+    /// How much: what no HTLC on its way carries.
     pub amount: Msat,
+    /// In how many HTLCs at most.
+    pub max_parts: u16,
+    /// What HTLCs of this payment that are on their way take of others' channels.
+    pub in_use: Vec<(ChannelDirection, Msat)>,
     /// Private ways to the payee.
     pub hints: Vec<Vec<HintHop>>,
     /// Blocks for the payee.
@@ -199,17 +233,19 @@ impl RouteQuestion {
         payer: NodeId,
         first_hops: &[FirstHop],
         now: Timestamp,
-    ) -> Result<Route, NoRoute> {
+    ) -> Result<Plan, NoRoute> {
         let request = RouteRequest {
             hints: &self.hints,
             max_fee: self.max_fee,
             max_total_cltv: self.max_total_cltv,
             final_payload_len: self.final_payload_len,
             avoid: &[&self.avoid],
+            in_use: &self.in_use,
+            cost: CostModel::BALANCED,
             now,
             ..RouteRequest::new(payer, first_hops, self.payee, self.amount, self.final_cltv)
         };
-        find_route(graph, &request)
+        find_plan(graph, &request, self.max_parts)
     }
 }
 

@@ -4,14 +4,19 @@ use alloc::vec::Vec;
 
 use bitcoin::secp256k1::SecretKey;
 use fulmen_router::{HintHop, RouteHop};
-use fulmen_types::codec::{BigSize, Decode, DecodeError, Encode, Reader, decode_list};
+use fulmen_types::{
+    Msat,
+    codec::{BigSize, Decode, DecodeError, Encode, Reader, decode_list},
+};
 
 use crate::{
     payment::{Attempt, FailureReason, PayRequest, Payment, PaymentStatus},
     receive::decode_text,
 };
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Had at most one HTLC on its way, for the whole amount.
+const VERSION_OF_ONE_PART: u8 = 1;
 
 pub(crate) fn encode(payment: &Payment) -> Vec<u8> {
     let mut out = alloc::vec![VERSION];
@@ -19,19 +24,17 @@ pub(crate) fn encode(payment: &Payment) -> Vec<u8> {
     payment.created_at.encode(&mut out);
     payment.attempts.encode(&mut out);
     encode_status(&payment.status, &mut out);
-    match &payment.attempt {
-        None => out.push(0),
-        Some(attempt) => {
-            out.push(1);
-            attempt.number.encode(&mut out);
-            attempt.session_key.secret_bytes().encode(&mut out);
-            BigSize(attempt.hops.len() as u64).encode(&mut out);
-            for hop in &attempt.hops {
-                hop.short_channel_id.encode(&mut out);
-                hop.node_id.encode(&mut out);
-                hop.amount.encode(&mut out);
-                hop.cltv_from_tip.encode(&mut out);
-            }
+    BigSize(payment.parts.len() as u64).encode(&mut out);
+    for part in &payment.parts {
+        part.amount.encode(&mut out);
+        part.number.encode(&mut out);
+        part.session_key.secret_bytes().encode(&mut out);
+        BigSize(part.hops.len() as u64).encode(&mut out);
+        for hop in &part.hops {
+            hop.short_channel_id.encode(&mut out);
+            hop.node_id.encode(&mut out);
+            hop.amount.encode(&mut out);
+            hop.cltv_from_tip.encode(&mut out);
         }
     }
     payment.last_failure.as_bytes().encode(&mut out);
@@ -40,18 +43,26 @@ pub(crate) fn encode(payment: &Payment) -> Vec<u8> {
 
 pub(crate) fn decode(bytes: &[u8]) -> Result<Payment, DecodeError> {
     let mut r = Reader::new(bytes);
-    if u8::decode(&mut r)? != VERSION {
+    let version = u8::decode(&mut r)?;
+    if version != VERSION && version != VERSION_OF_ONE_PART {
         return Err(DecodeError::InvalidValue("version of a payment record"));
     }
+    let request = decode_request(&mut r, version)?;
+    let amount = request.amount;
     let payment = Payment {
-        request: decode_request(&mut r)?,
+        request,
         created_at: Decode::decode(&mut r)?,
         attempts: Decode::decode(&mut r)?,
         status: decode_status(&mut r)?,
-        attempt: match u8::decode(&mut r)? {
-            0 => None,
-            1 => Some(decode_attempt(&mut r)?),
-            _ => return Err(DecodeError::InvalidValue("attempt of a payment")),
+        parts: if version == VERSION {
+            decode_many(&mut r, |r| {
+                let amount = Decode::decode(r)?;
+                decode_attempt(r, amount)
+            })?
+        } else if bool::decode(&mut r)? {
+            alloc::vec![decode_attempt(&mut r, amount)?]
+        } else {
+            Vec::new()
         },
         last_failure: decode_text(&mut r)?,
     };
@@ -86,11 +97,12 @@ fn encode_request(request: &PayRequest, out: &mut Vec<u8>) {
     request.max_fee.encode(out);
     request.max_total_cltv.encode(out);
     request.max_attempts.encode(out);
+    request.max_parts.encode(out);
     request.retry_until.encode(out);
     request.invoice.as_bytes().encode(out);
 }
 
-fn decode_request(r: &mut Reader<'_>) -> Result<PayRequest, DecodeError> {
+fn decode_request(r: &mut Reader<'_>, version: u8) -> Result<PayRequest, DecodeError> {
     Ok(PayRequest {
         payment_hash: Decode::decode(r)?,
         payment_secret: Decode::decode(r)?,
@@ -113,6 +125,11 @@ fn decode_request(r: &mut Reader<'_>) -> Result<PayRequest, DecodeError> {
         max_fee: Decode::decode(r)?,
         max_total_cltv: Decode::decode(r)?,
         max_attempts: Decode::decode(r)?,
+        max_parts: if version == VERSION_OF_ONE_PART {
+            1
+        } else {
+            Decode::decode(r)?
+        },
         retry_until: Decode::decode(r)?,
         invoice: decode_text(r)?,
     })
@@ -128,8 +145,9 @@ fn decode_hint_hop(r: &mut Reader<'_>) -> Result<HintHop, DecodeError> {
     })
 }
 
-fn decode_attempt(r: &mut Reader<'_>) -> Result<Attempt, DecodeError> {
+fn decode_attempt(r: &mut Reader<'_>, amount: Msat) -> Result<Attempt, DecodeError> {
     Ok(Attempt {
+        amount,
         number: Decode::decode(r)?,
         session_key: SecretKey::from_slice(r.take(32)?)
             .map_err(|_| DecodeError::InvalidValue("session key of an attempt"))?,

@@ -1,8 +1,8 @@
-//! Payments of ours: one path at a time, over and over until one carries it through or the limits are
-//! reached.
+//! Payments of ours: by one path or in parts, what failed again and again until the payee has everything
+//! or the limits are reached.
 //!
 //! A payment is known by its hash and asked for once: asking again gives the same payment. Its record is
-//! in the batch of every step that changes it, with the keys of the attempt that is on its way; so a
+//! in the batch of every step that changes it, with the keys of the HTLCs that are on their way; so a
 //! failure can be read after a restart, and nothing leaves before it is durable.
 
 use alloc::{
@@ -12,8 +12,9 @@ use alloc::{
     vec::Vec,
 };
 use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey, Signing};
+use fulmen_gossip::Direction;
 use fulmen_onion::{ForwardPayload, HopPayload, PaymentData, ReceivePayload, build_payment_onion};
-use fulmen_router::{AvoidList, FINAL_PAYLOAD_LEN, NoRoute, Route};
+use fulmen_router::{AvoidList, ChannelDirection, FINAL_PAYLOAD_LEN, NoRoute, Plan, Route};
 use fulmen_types::{
     BlockHeight, Msat, NodeId, PaymentHash, PaymentPreimage, Timestamp,
     codec::DecodeError,
@@ -39,8 +40,11 @@ struct Entry {
     payment: Payment,
     phase: Phase,
     avoid: AvoidList,
+    /// Nothing more is tried: it fails with this once no HTLC is on its way any more.
+    ending: Option<(FailureReason, String)>,
 }
 
+/// What happens with the part of a payment that is not on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// A question to the router is open.
@@ -50,7 +54,7 @@ enum Phase {
         until: Timestamp,
         order: u64,
     },
-    /// Its HTLC is on its way.
+    /// Nothing: all is on its way, or nothing more is tried.
     InFlight,
     Done,
 }
@@ -96,13 +100,16 @@ impl Outgoing {
             if key != hash.as_bytes() {
                 return Err(DecodeError::InvalidValue("key of a payment record"));
             }
-            let phase = match (&payment.status, &payment.attempt) {
-                (PaymentStatus::Pending, Some(_)) => {
-                    payments.in_flight += 1;
-                    Phase::InFlight
+            let phase = match &payment.status {
+                PaymentStatus::Pending => {
+                    payments.in_flight += payment.parts.len();
+                    if payment.left() == Msat::ZERO {
+                        Phase::InFlight
+                    } else {
+                        payments.wait_phase(hash, Timestamp::new(0))
+                    }
                 }
-                (PaymentStatus::Pending, None) => payments.wait_phase(hash, Timestamp::new(0)),
-                (PaymentStatus::Succeeded { .. } | PaymentStatus::Failed { .. }, _) => Phase::Done,
+                PaymentStatus::Succeeded { .. } | PaymentStatus::Failed { .. } => Phase::Done,
             };
             payments.entries.insert(
                 hash,
@@ -110,14 +117,15 @@ impl Outgoing {
                     payment,
                     phase,
                     avoid: AvoidList::new(),
+                    ending: None,
                 },
             );
         }
         Ok(payments)
     }
 
-    /// Compares with the HTLCs that exist: an attempt that no channel and no on-chain resolution knows
-    /// was never sent, and is tried again, or given up if its time is over. Call it once after everything is
+    /// Compares with the HTLCs that exist: a part that no channel and no on-chain resolution knows was
+    /// never sent, and is tried again, or given up if its time is over. Call it once after everything is
     /// restored.
     pub fn reconcile(
         &mut self,
@@ -125,24 +133,18 @@ impl Outgoing {
         now: Timestamp,
         batch: &mut WriteBatch,
     ) -> Vec<PaymentOutput> {
-        let lost: Vec<PaymentHash> = self
-            .entries
-            .iter()
-            .filter(|(hash, entry)| {
-                entry.phase == Phase::InFlight
-                    && entry.payment.attempt.as_ref().is_none_or(|attempt| {
-                        !live.contains(&HtlcLink::Payment {
-                            payment_hash: **hash,
-                            attempt: attempt.number,
-                        })
-                    })
+        let parts = self.entries.iter().flat_map(|(hash, entry)| {
+            entry.payment.parts.iter().map(|part| HtlcLink::Payment {
+                payment_hash: *hash,
+                attempt: part.number,
             })
-            .map(|(hash, _)| *hash)
-            .collect();
+        });
+        let lost: Vec<HtlcLink> = parts.filter(|link| !live.contains(link)).collect();
         let mut outputs = Vec::new();
-        for hash in lost {
-            self.end_attempt(&hash);
-            outputs.extend(self.wait(&hash, now, WaitFor::Slot, batch));
+        for link in lost {
+            if let Some((hash, _)) = self.take_attempt(&link) {
+                outputs.extend(self.wait(&hash, now, WaitFor::Slot, batch));
+            }
         }
         outputs
     }
@@ -193,11 +195,12 @@ impl Outgoing {
                 created_at: now,
                 attempts: attempts_before,
                 status: PaymentStatus::Pending,
-                attempt: None,
+                parts: Vec::new(),
                 last_failure: String::new(),
             },
             phase: Phase::Routing,
             avoid: AvoidList::new(),
+            ending: None,
         };
         write(&entry.payment, batch);
         let question = entry.question(now);
@@ -217,18 +220,16 @@ impl Outgoing {
         };
         match entry.phase {
             Phase::Done => Vec::new(),
-            Phase::InFlight => {
+            Phase::InFlight | Phase::Routing | Phase::Waiting { .. } => {
                 entry.payment.request.retry_until = now;
-                write(&entry.payment, batch);
-                Vec::new()
+                self.give_up(
+                    payment_hash,
+                    FailureReason::Abandoned,
+                    "stopped by the user".to_string(),
+                    now,
+                    batch,
+                )
             }
-            Phase::Routing | Phase::Waiting { .. } => self.give_up(
-                payment_hash,
-                FailureReason::Abandoned,
-                "stopped by the user".to_string(),
-                now,
-                batch,
-            ),
         }
     }
 
@@ -270,7 +271,7 @@ impl Outgoing {
         secp: &Secp256k1<C>,
         payment_hash: &PaymentHash,
         attempt: u32,
-        answer: Result<Route, NoRoute>,
+        answer: Result<Plan, NoRoute>,
         may_change: bool,
         now: Timestamp,
         tip: BlockHeight,
@@ -296,6 +297,7 @@ impl Outgoing {
                     | NoRoute::InsufficientLiquidity { .. }
                     | NoRoute::NoPath
                     | NoRoute::AllPathsFailed => {
+                        // What is on its way comes back, or makes room.
                         may_change || self.in_flight > 0 || entry.avoid.first_end().is_some()
                     }
                     NoRoute::FeeTooHigh { .. }
@@ -314,24 +316,58 @@ impl Outgoing {
                     )
                 }
             }
-            Ok(route) => {
-                let session_key = self.keys.next_key();
-                match entry.send(secp, route, session_key, tip) {
-                    Ok(htlc) => {
-                        write(&entry.payment, batch);
-                        self.in_flight += 1;
-                        alloc::vec![PaymentOutput::AddHtlc(htlc)]
-                    }
-                    Err(SendError::BadNode(node)) => {
-                        entry.avoid.avoid_node(node, FOREVER);
-                        self.wait(&hash, now, WaitFor::Slot, batch)
-                    }
-                    Err(SendError::Onion(detail)) => {
-                        self.give_up(&hash, FailureReason::NoRoute, detail, now, batch)
-                    }
+            Ok(plan) => self.send_parts(secp, &hash, plan, now, tip, batch),
+        }
+    }
+
+    /// Sends what the router has planned.
+    fn send_parts<C: Signing>(
+        &mut self,
+        secp: &Secp256k1<C>,
+        hash: &PaymentHash,
+        plan: Plan,
+        now: Timestamp,
+        tip: BlockHeight,
+        batch: &mut WriteBatch,
+    ) -> Vec<PaymentOutput> {
+        let mut outputs = Vec::new();
+        let Some(entry) = self.entries.get_mut(hash) else {
+            return outputs;
+        };
+        let mut problem = None;
+        for route in plan.parts {
+            // The answer may be to an older question, or from a router that keeps no limits.
+            let fees = entry.payment.fee_of_parts().saturating_add(route.fee);
+            if route.amount > entry.payment.left() || fees > entry.payment.request.max_fee {
+                break;
+            }
+            let session_key = self.keys.next_key();
+            match entry.send(secp, route, session_key, tip) {
+                Ok(htlc) => {
+                    self.in_flight += 1;
+                    outputs.push(PaymentOutput::AddHtlc(htlc));
+                }
+                Err(error) => {
+                    problem = Some(error);
+                    break;
                 }
             }
         }
+        entry.phase = Phase::InFlight;
+        write(&entry.payment, batch);
+        let is_all_sent = entry.payment.left() == Msat::ZERO;
+        outputs.extend(match problem {
+            Some(SendError::BadNode(node)) => {
+                entry.avoid.avoid_node(node, FOREVER);
+                self.wait(hash, now, WaitFor::Slot, batch)
+            }
+            Some(SendError::Onion(detail)) => {
+                self.give_up(hash, FailureReason::NoRoute, detail, now, batch)
+            }
+            None if is_all_sent => Vec::new(),
+            None => self.wait(hash, now, WaitFor::Slot, batch),
+        });
+        outputs
     }
 
     /// The channel did not take an HTLC of [`PaymentOutput::AddHtlc`]: in the same step, into the same
@@ -349,13 +385,15 @@ impl Outgoing {
         let Some(entry) = self.entries.get_mut(&hash) else {
             return Vec::new();
         };
-        // The number is free again: nothing was sent.
-        entry.payment.attempts = entry.payment.attempts.saturating_sub(1);
+        // The number is free again, unless a later one was taken: nothing was sent.
+        if entry.payment.attempts == attempt.number {
+            entry.payment.attempts = attempt.number.saturating_sub(1);
+        }
         match refusal {
             Refusal::TooManyHtlcs => {}
             Refusal::InsufficientBalance | Refusal::Unusable => {
                 if let Some(hop) = attempt.hops.first() {
-                    let direction = fulmen_gossip::Direction::between(&self.payer, &hop.node_id);
+                    let direction = Direction::between(&self.payer, &hop.node_id);
                     entry.avoid.avoid_channel(
                         (hop.short_channel_id, direction),
                         hop.amount,
@@ -385,26 +423,20 @@ impl Outgoing {
         if is_done || preimage.payment_hash() != *payment_hash {
             return Vec::new();
         }
-        let fee = entry
-            .payment
-            .attempt
-            .as_ref()
-            .and_then(|attempt| attempt.hops.first())
-            .map_or(Msat::ZERO, |hop| {
-                hop.amount.saturating_sub(entry.payment.request.amount)
-            });
-        if entry.phase == Phase::InFlight {
-            self.in_flight = self.in_flight.saturating_sub(1);
-        }
-        entry.payment.attempt = None;
+        // The payee has all parts when it takes one (BOLT 4, basic_mpp): the others are paid too.
+        let fee = entry.payment.fee_of_parts();
+        self.in_flight = self.in_flight.saturating_sub(entry.payment.parts.len());
+        entry.payment.parts.clear();
         entry.payment.status = PaymentStatus::Succeeded {
             preimage,
             fee,
             at: now,
         };
-        entry.finish();
-        write(&entry.payment, batch);
         self.forget_wait(payment_hash);
+        if let Some(entry) = self.entries.get_mut(payment_hash) {
+            entry.finish();
+            write(&entry.payment, batch);
+        }
         alloc::vec![PaymentOutput::Done(*payment_hash)]
     }
 
@@ -498,8 +530,16 @@ impl Outgoing {
         let Some(entry) = self.entries.get_mut(hash) else {
             return Vec::new();
         };
+        if let Some((reason, detail)) = entry.ending.clone() {
+            return self.give_up(hash, reason, detail, now, batch);
+        }
         if let Some(detail) = entry.limit_reached(now) {
             return self.give_up(hash, FailureReason::GaveUp, detail, now, batch);
+        }
+        // What the open question leaves out is asked for when it is answered.
+        if entry.phase == Phase::Routing {
+            write(&entry.payment, batch);
+            return Vec::new();
         }
         entry.phase = Phase::Routing;
         entry.avoid.prune(now);
@@ -517,6 +557,9 @@ impl Outgoing {
         let Some(entry) = self.entries.get(hash) else {
             return Vec::new();
         };
+        if let Some((reason, detail)) = entry.ending.clone() {
+            return self.give_up(hash, reason, detail, now, batch);
+        }
         if let Some(detail) = entry.limit_reached(now) {
             return self.give_up(hash, FailureReason::GaveUp, detail, now, batch);
         }
@@ -570,6 +613,14 @@ impl Outgoing {
         let Some(entry) = self.entries.get_mut(hash) else {
             return Vec::new();
         };
+        // HTLCs on their way can't be stopped: it ends with the last of them.
+        if !entry.payment.parts.is_empty() {
+            entry.ending.get_or_insert((reason, detail));
+            entry.phase = Phase::InFlight;
+            write(&entry.payment, batch);
+            return Vec::new();
+        }
+        let (reason, detail) = entry.ending.take().unwrap_or((reason, detail));
         // That no path is left says little; what the last one failed on says more.
         let last = &entry.payment.last_failure;
         let detail =
@@ -588,7 +639,7 @@ impl Outgoing {
         alloc::vec![PaymentOutput::Done(*hash)]
     }
 
-    /// The attempt that a link names, if it is the one on its way; it is not any more.
+    /// The part that a link names, if it is on its way; it is not any more.
     fn take_attempt(&mut self, link: &HtlcLink) -> Option<(PaymentHash, Attempt)> {
         let HtlcLink::Payment {
             payment_hash,
@@ -597,20 +648,12 @@ impl Outgoing {
         else {
             return None;
         };
-        let entry = self.entries.get(payment_hash)?;
-        let current = entry.payment.attempt.as_ref()?;
-        if entry.phase != Phase::InFlight || current.number != *attempt {
-            return None;
-        }
-        let attempt = self.end_attempt(payment_hash)?;
-        Some((*payment_hash, attempt))
-    }
-
-    fn end_attempt(&mut self, hash: &PaymentHash) -> Option<Attempt> {
-        let entry = self.entries.get_mut(hash)?;
+        let entry = self.entries.get_mut(payment_hash)?;
+        let parts = &mut entry.payment.parts;
+        let at = parts.iter().position(|part| part.number == *attempt)?;
+        let attempt = parts.remove(at);
         self.in_flight = self.in_flight.saturating_sub(1);
-        entry.phase = Phase::Routing;
-        entry.payment.attempt.take()
+        Some((*payment_hash, attempt))
     }
 }
 
@@ -643,17 +686,43 @@ impl Entry {
             payment_hash: request.payment_hash,
             attempt: self.payment.attempts + 1,
             payee: NodeId::from(request.payee),
-            amount: request.amount,
+            amount: self.payment.left(),
+            max_parts: self.parts_left(),
+            in_use: self.in_use(),
             hints: request.hints.clone(),
             final_cltv: request
                 .min_final_cltv_expiry_delta
                 .saturating_add(FINAL_CLTV_OFFSET),
-            max_fee: request.max_fee,
+            max_fee: request.max_fee.saturating_sub(self.payment.fee_of_parts()),
             max_total_cltv: request.max_total_cltv,
             final_payload_len: FINAL_PAYLOAD_LEN
                 .saturating_add(u16::try_from(metadata_len).unwrap_or(u16::MAX)),
             avoid,
         })
+    }
+
+    /// How many more HTLCs may be on their way at once.
+    fn parts_left(&self) -> u16 {
+        let request = &self.payment.request;
+        let attempts = request.max_attempts.saturating_sub(self.payment.attempts);
+        let parts = u16::try_from(self.payment.parts.len()).unwrap_or(u16::MAX);
+        request
+            .max_parts
+            .saturating_sub(parts)
+            .min(u16::try_from(attempts).unwrap_or(u16::MAX))
+            .max(1)
+    }
+
+    /// What the HTLCs on their way take of channels that are not ours.
+    fn in_use(&self) -> Vec<(ChannelDirection, Msat)> {
+        let hops = self.payment.parts.iter().flat_map(|part| {
+            part.hops.windows(2).filter_map(|pair| {
+                let [from, to] = pair else { return None };
+                let direction = Direction::between(&from.node_id, &to.node_id);
+                Some(((to.short_channel_id, direction), to.amount))
+            })
+        });
+        hops.collect()
     }
 
     fn limit_reached(&self, now: Timestamp) -> Option<String> {
@@ -689,12 +758,12 @@ impl Entry {
             .map_err(|error| SendError::Onion(error.to_string()))?;
         let number = self.payment.attempts + 1;
         self.payment.attempts = number;
-        self.payment.attempt = Some(Attempt {
+        self.payment.parts.push(Attempt {
             number,
+            amount: route.amount,
             hops: route.hops,
             session_key,
         });
-        self.phase = Phase::InFlight;
         Ok(NewHtlc {
             link: HtlcLink::Payment {
                 payment_hash,
@@ -738,7 +807,12 @@ fn onion_hops(
                 outgoing_cltv_value: hop.cltv_expiry(tip),
                 payment_data: Some(PaymentData {
                     payment_secret: request.payment_secret,
-                    total_msat: hop.amount,
+                    // A single HTLC may carry more, when a channel on the way has a minimum above.
+                    total_msat: if route.amount == request.amount {
+                        hop.amount
+                    } else {
+                        request.amount
+                    },
                 }),
                 payment_metadata: request.payment_metadata.clone(),
                 keysend_preimage: None,

@@ -346,7 +346,7 @@ fn a_stopped_payment_can_still_succeed_by_what_is_on_its_way() {
     let PaymentStatus::Failed { reason, .. } = payer.status() else {
         panic!()
     };
-    assert_eq!(reason, FailureReason::GaveUp);
+    assert_eq!(reason, FailureReason::Abandoned);
     // A preimage is never refused, however late.
     payer.step(|m, now, batch| m.htlc_fulfilled(&htlc.link, PREIMAGE, now, batch));
     assert!(matches!(payer.status(), PaymentStatus::Succeeded { .. }));

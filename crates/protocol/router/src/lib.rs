@@ -65,3 +65,15 @@ pub fn find_route(graph: &NetworkGraph, request: &RouteRequest<'_>) -> Result<Ro
     router::single(&mut search::Search::default(), &mut problem)
         .map(|found| router::route(found, request.amount))
 }
+
+/// Plans a payment in up to `max_parts` HTLCs without anything learned; see [`Router::plan`].
+///
+/// # Errors
+/// A [`NoRoute`] that says which limit stands in the way.
+pub fn find_plan(
+    graph: &NetworkGraph,
+    request: &RouteRequest<'_>,
+    max_parts: u16,
+) -> Result<Plan, NoRoute> {
+    router::plan_once(graph, request, max_parts)
+}

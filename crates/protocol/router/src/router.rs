@@ -114,13 +114,38 @@ impl Router {
         request: &RouteRequest<'_>,
         max_parts: u16,
     ) -> Result<Plan, NoRoute> {
-        check_request(request, Parts::Many)?;
         self.slots.resolve(graph, &self.liquidity);
         let knowledge = self.slots.knowledge(&self.liquidity);
+        self.memory.plan(graph, request, knowledge, max_parts)
+    }
+
+    /// What a plan's routes cost and how likely they succeed, hop by hop, by what is known now.
+    pub fn explain(
+        &mut self,
+        graph: &Arc<NetworkGraph>,
+        request: &RouteRequest<'_>,
+        plan: &Plan,
+    ) -> Explanation {
+        self.slots.resolve(graph, &self.liquidity);
+        let knowledge = self.slots.knowledge(&self.liquidity);
+        let problem = Problem::new(graph, request, Some(knowledge));
+        explain(&problem, &self.liquidity, plan)
+    }
+}
+
+impl Memory {
+    fn plan(
+        &mut self,
+        graph: &NetworkGraph,
+        request: &RouteRequest<'_>,
+        knowledge: Knowledge<'_>,
+        max_parts: u16,
+    ) -> Result<Plan, NoRoute> {
+        check_request(request, Parts::Many)?;
         let mut problem = Problem::new(graph, request, Some(knowledge));
         let fits_one = check_request(request, Parts::One);
         let one = match fits_one {
-            Ok(()) => single(&mut self.memory.search, &mut problem),
+            Ok(()) => single(&mut self.search, &mut problem),
             Err(reason) => Err(reason),
         };
         let one = one.map(|found| evaluate(&problem, alloc::vec![found]));
@@ -137,7 +162,7 @@ impl Router {
         // With less and less weight on the risk until the fee fits.
         for shift in [0, 3, 6, 42] {
             problem.weights = full.with_less_risk(shift);
-            let Some(parts) = self.memory.split(&mut problem, max_parts) else {
+            let Some(parts) = self.split(&mut problem, max_parts) else {
                 break;
             };
             problem.weights = full;
@@ -162,21 +187,6 @@ impl Router {
         best
     }
 
-    /// What a plan's routes cost and how likely they succeed, hop by hop, by what is known now.
-    pub fn explain(
-        &mut self,
-        graph: &Arc<NetworkGraph>,
-        request: &RouteRequest<'_>,
-        plan: &Plan,
-    ) -> Explanation {
-        self.slots.resolve(graph, &self.liquidity);
-        let knowledge = self.slots.knowledge(&self.liquidity);
-        let problem = Problem::new(graph, request, Some(knowledge));
-        explain(&problem, &self.liquidity, plan)
-    }
-}
-
-impl Memory {
     /// Ways for all of the amount by the cheapest flow.
     fn split(&mut self, problem: &mut Problem<'_>, max_parts: u16) -> Option<Vec<Found>> {
         let amount = problem.request.amount.to_msat();
@@ -243,6 +253,18 @@ impl Memory {
         }
         (left == 0).then_some(found)
     }
+}
+
+/// [`Router::plan`] without anything learned.
+pub(crate) fn plan_once(
+    graph: &NetworkGraph,
+    request: &RouteRequest<'_>,
+    max_parts: u16,
+) -> Result<Plan, NoRoute> {
+    let liquidity = Liquidity::new();
+    let knowledge = Slots::default();
+    let knowledge = knowledge.knowledge(&liquidity);
+    Memory::default().plan(graph, request, knowledge, max_parts)
 }
 
 #[derive(Clone, Copy)]

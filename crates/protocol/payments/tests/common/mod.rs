@@ -115,6 +115,7 @@ pub fn request() -> PayRequest {
         max_fee: Msat::new(100_000),
         max_total_cltv: 2_016,
         max_attempts: 10,
+        max_parts: 1,
         retry_until: secs(60),
         invoice: "lnbcrt...".into(),
     }
