@@ -227,6 +227,19 @@ impl<'a> Problem<'a> {
             || self.extra_edges.iter().any(|edge| edge.to == self.payee)
     }
 
+    /// What all edges to the payee can carry at most.
+    pub(crate) fn most_into_payee(&self) -> u64 {
+        let extra = self.extra_to(self.payee).map(|edge| self.terms(edge));
+        let extra = extra.map(|terms| terms.capacity).fold(0, u64::saturating_add);
+        let Some(node) = self.graph_node(self.payee) else {
+            return extra;
+        };
+        self.graph
+            .edges_to(node)
+            .map(|(_, edge)| edge.capacity.to_msat())
+            .fold(extra, u64::saturating_add)
+    }
+
     pub(crate) fn graph_node(&self, node: u32) -> Option<NodeIndex> {
         self.graph.node_at(node as usize)
     }

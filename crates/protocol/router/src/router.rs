@@ -152,7 +152,7 @@ impl Memory {
         let is_good = one
             .as_ref()
             .is_ok_and(|plan| plan.success.nats() <= GOOD_CHANCE_NATS);
-        if is_good || max_parts < 2 || !problem.knows_payee() {
+        if is_good || max_parts < 2 || problem.most_into_payee() < request.amount.to_msat() {
             return one;
         }
         // What single paths learned of the problem when they failed must not count here.
