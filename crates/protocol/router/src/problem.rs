@@ -230,7 +230,9 @@ impl<'a> Problem<'a> {
     /// What all edges to the payee can carry at most.
     pub(crate) fn most_into_payee(&self) -> u64 {
         let extra = self.extra_to(self.payee).map(|edge| self.terms(edge));
-        let extra = extra.map(|terms| terms.capacity).fold(0, u64::saturating_add);
+        let extra = extra
+            .map(|terms| terms.capacity)
+            .fold(0, u64::saturating_add);
         let Some(node) = self.graph_node(self.payee) else {
             return extra;
         };
