@@ -173,7 +173,7 @@ pub(crate) fn listing(node: &Node) -> Vec<String> {
     // One that waits to try again may as well have been given up.
     lines.extend(
         node.payments()
-            .filter(|p| p.attempt.is_some())
+            .filter(|p| !p.parts.is_empty())
             .map(|p| format!("payment {} {:?}", p.request.payment_hash, p.status)),
     );
     lines.extend(

@@ -29,6 +29,10 @@ pub(crate) struct Flow {
     /// Units on each edge, and the edges that have any.
     units: Vec<u16>,
     used: Vec<u32>,
+    /// Nodes that units come to, or did.
+    has_inflow: Vec<bool>,
+    /// The way of the last unit, if it took none back: the next unit's may cost no more than it does now.
+    last: Vec<u32>,
 }
 
 const BACKWARDS: u32 = 1 << 31;
@@ -50,11 +54,7 @@ impl Flow {
         unit: u64,
         count: u16,
     ) -> Option<Vec<Part>> {
-        let costs = Costs {
-            problem,
-            unit,
-            count: u64::from(count),
-        };
+        let costs = Costs::new(problem, unit, count);
         self.reset(problem);
         self.measure(&costs)?;
         for _ in 0..count {
@@ -80,6 +80,9 @@ impl Flow {
             }
         }
         self.units.resize(problem.edge_slots(), 0);
+        self.has_inflow.clear();
+        self.has_inflow.resize(nodes, false);
+        self.last.clear();
     }
 
     /// The distances to the payee, up to ours.
@@ -127,11 +130,16 @@ impl Flow {
     }
 
     fn relax_back(&mut self, costs: &Costs<'_>, distance: u64, terms: &Terms) {
+        let known = self.potential[terms.from as usize];
+        let ours = self.potential[costs.problem.payer as usize];
+        // No way on from here can be shorter than what is known already.
+        if distance >= known.min(ours) {
+            return;
+        }
         if let Some(cost) = costs.of_unit(terms, 0) {
             let new = distance.saturating_add(cost);
-            let known = &mut self.potential[terms.from as usize];
-            if new < *known {
-                *known = new;
+            if new < known.min(ours) {
+                self.potential[terms.from as usize] = new;
                 self.heap.push(Reverse((new, terms.from)));
             }
         }
@@ -147,6 +155,7 @@ impl Flow {
             self.pred[node] = NONE;
             self.settled[node] = false;
         }
+        let bound = self.as_before(costs);
         self.reach(problem.payer, 0, NONE);
         let mut whole = None;
         while let Some(Reverse((distance, node))) = self.heap.pop() {
@@ -158,7 +167,7 @@ impl Flow {
                 whole = Some(distance);
                 break;
             }
-            self.expand(costs, node, distance);
+            self.expand(costs, node, distance, bound);
         }
         let whole = whole?;
         // Nodes nearer than the payee get farther by what they are nearer.
@@ -170,6 +179,8 @@ impl Flow {
             }
         }
         let mut node = problem.payee;
+        let mut takes_back = false;
+        self.last.clear();
         while node != problem.payer {
             let arc = self.pred[node as usize];
             let edge = arc & !BACKWARDS;
@@ -179,19 +190,58 @@ impl Flow {
                     self.used.push(edge);
                 }
                 self.units[edge as usize] += 1;
+                self.has_inflow[terms.to as usize] = true;
+                self.last.push(edge);
                 node = terms.from;
             } else {
                 self.units[edge as usize] -= 1;
+                takes_back = true;
                 node = terms.to;
             }
+        }
+        if takes_back {
+            self.last.clear();
         }
         Some(())
     }
 
-    fn expand(&mut self, costs: &Costs<'_>, node: u32, distance: u64) {
+    /// What one more unit costs along the way of the last, as distances count; no bound if there is none.
+    fn as_before(&self, costs: &Costs<'_>) -> u64 {
+        let problem = costs.problem;
+        // The first way is the one that the distances were measured along.
+        if self.used.is_empty() {
+            return 0;
+        }
+        if self.last.is_empty() {
+            return u64::MAX;
+        }
+        let mut whole = 0u64;
+        for edge in &self.last {
+            let terms = problem.terms(*edge);
+            let Some(cost) = costs.of_unit(&terms, self.units[*edge as usize]) else {
+                return u64::MAX;
+            };
+            whole = whole.saturating_add(self.reduced(cost, terms.from, terms.to));
+        }
+        whole
+    }
+
+    /// A cost as distances count: never below zero. It would be only where a further unit is cheaper than
+    /// the one before.
+    fn reduced(&self, cost: u64, from: u32, to: u32) -> u64 {
+        cost.saturating_add(self.potential[to as usize])
+            .saturating_sub(self.potential[from as usize])
+    }
+
+    fn expand(&mut self, costs: &Costs<'_>, node: u32, distance: u64, bound: u64) {
         let problem = costs.problem;
         // Taking back what comes into this node.
-        for at in 0..self.used.len() {
+        let used = if self.has_inflow[node as usize] {
+            self.used.len()
+        } else {
+            0
+        };
+        for at in 0..used {
             let edge = self.used[at];
             let units = self.units[edge as usize];
             if units == 0 {
@@ -214,7 +264,7 @@ impl Flow {
             return;
         }
         for edge in problem.extra_from(node) {
-            self.relax(costs, node, distance, edge, &problem.terms(edge));
+            self.relax(costs, node, distance, bound, edge, &problem.terms(edge));
         }
         let Some(index) = problem.graph_node(node) else {
             return;
@@ -224,23 +274,35 @@ impl Flow {
         }
         for (edge, announced) in problem.graph.edges_from(index) {
             let to = to_u32(announced.to.to_usize());
+            // Cheap tests first: great nodes have hundreds of edges, and most lead astray.
+            let least = distance.saturating_add(self.reduced(0, node, to));
+            if least > bound || least >= self.distance[to as usize] {
+                continue;
+            }
             if self.settled[to as usize] || (to != problem.payee && problem.is_dead_end(to)) {
                 continue;
             }
             let terms = Terms::announced(announced);
-            self.relax(costs, node, distance, edge_number(edge), &terms);
+            self.relax(costs, node, distance, bound, edge_number(edge), &terms);
         }
     }
 
-    fn relax(&mut self, costs: &Costs<'_>, node: u32, distance: u64, edge: u32, terms: &Terms) {
+    fn relax(
+        &mut self,
+        costs: &Costs<'_>,
+        node: u32,
+        distance: u64,
+        bound: u64,
+        edge: u32,
+        terms: &Terms,
+    ) {
         let Some(cost) = costs.of_unit(terms, self.units[edge as usize]) else {
             return;
         };
-        // Below zero only where a further unit is cheaper than the one before.
-        let reduced = cost
-            .saturating_add(self.potential[terms.to as usize])
-            .saturating_sub(self.potential[node as usize]);
-        self.reach(terms.to, distance.saturating_add(reduced), edge);
+        let new = distance.saturating_add(self.reduced(cost, node, terms.to));
+        if new <= bound {
+            self.reach(terms.to, new, edge);
+        }
     }
 
     fn reach(&mut self, node: u32, distance: u64, arc: u32) {
@@ -319,7 +381,15 @@ struct Costs<'a> {
     count: u64,
 }
 
-impl Costs<'_> {
+impl<'a> Costs<'a> {
+    fn new(problem: &'a Problem<'a>, unit: u64, count: u16) -> Self {
+        Self {
+            problem,
+            unit,
+            count: u64::from(count.max(1)),
+        }
+    }
+
     /// What one more unit costs on an edge that carries some; `None` when there is no room.
     fn of_unit(&self, terms: &Terms, carried: u16) -> Option<u64> {
         let problem = self.problem;
@@ -333,24 +403,25 @@ impl Costs<'_> {
         if !over.takes(with_fees) || problem.is_avoided(terms.from) {
             return None;
         }
-        let risk = problem
-            .nats(terms, &over, with_fees)?
-            .saturating_sub(problem.nats(terms, &over, before)?);
-        let proportional = u64::try_from(
-            u128::from(self.unit) * u128::from(terms.fee_proportional_millionths) / 1_000_000,
-        )
-        .ok()?;
+        let risk_after = problem.nats(terms, &over, with_fees)?;
+        let risk_before = if before == 0 && over.in_use == 0 {
+            0
+        } else {
+            problem.nats(terms, &over, before)?
+        };
+        let rate = u64::from(terms.fee_proportional_millionths);
+        let proportional = match self.unit.checked_mul(rate) {
+            Some(product) => product / 1_000_000,
+            None => u64::MAX / 1_000_000,
+        };
         // A part has some units, which share its base fee: a quarter of all is a fair guess.
-        let base = u64::from(terms.fee_base_msat) * 4 / self.count.max(4);
-        let lock = problem
-            .weights
-            .lock_part(terms.cltv_expiry_delta, 1, self.count);
+        let rest = (u64::from(terms.fee_base_msat) * self.count.min(4))
+            .saturating_add(problem.weights.lock(terms.cltv_expiry_delta))
+            .saturating_add(over.penalty());
         Some(
             proportional
-                .saturating_add(base)
-                .saturating_add(lock)
-                .saturating_add(problem.weights.risk(risk))
-                .saturating_add(over.penalty() / self.count),
+                .saturating_add(rest / self.count)
+                .saturating_add(problem.weights.risk(risk_after.saturating_sub(risk_before))),
         )
     }
 }
@@ -454,7 +525,7 @@ mod tests {
             let amount = UNIT * u64::from(count);
             let request = RouteRequest::new(node(1), &hops, node(6), Msat::new(amount), 18);
             let problem = Problem::new(&graph, &request, None);
-            let costs = Costs { problem: &problem, unit: UNIT, count: u64::from(count) };
+            let costs = Costs::new(&problem, UNIT, count);
 
             let mut all = Vec::new();
             ways(&problem, &mut Vec::new(), &mut all);
