@@ -20,6 +20,9 @@
 //! # }
 //! ```
 
+/// The API's version, the first part of every path. Within one, fields and commands are only added.
+pub const API_VERSION: u32 = 1;
+
 mod client;
 mod error;
 mod event;

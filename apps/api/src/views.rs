@@ -46,6 +46,9 @@ pub struct NodeInfo {
     pub network: String,
     /// The software's version.
     pub version: String,
+    /// The API's version; within one, fields and commands are only added.
+    #[serde(default)]
+    pub api_version: u32,
     /// Where peers can connect: `host:port`.
     pub listen: String,
     /// `node_id@host:port`, to give to others on the same machine.

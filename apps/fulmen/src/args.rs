@@ -167,6 +167,13 @@ same command again goes on waiting; it never pays twice.")]
   fulmen events --from 120
   fulmen --json events --follow                    one JSON object a line; resumes after a restart")]
     Events(EventsArgs),
+    /// Prints what makes a shell complete commands and options. Needs no daemon
+    #[command(after_help = "Example:
+  fulmen completions bash > ~/.local/share/bash-completion/completions/fulmen")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
     /// Stops the daemon
     #[command(after_help = "Example:
   fulmen stop")]

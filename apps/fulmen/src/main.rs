@@ -55,6 +55,7 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Create(create) => offline::create(&cli.global, create),
         Command::Restore(restore) => offline::restore(&cli.global, restore),
+        Command::Completions { shell } => offline::completions(*shell),
         _ => match tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -81,7 +82,7 @@ async fn online(cli: Cli) -> Result<(), Problem> {
     };
     match command {
         // Done before.
-        Command::Create(_) | Command::Restore(_) => Ok(()),
+        Command::Create(_) | Command::Restore(_) | Command::Completions { .. } => Ok(()),
         Command::Getinfo => out.run(&api::GetInfo {}, show::info).await,
         Command::Newaddress => out.run(&api::NewAddress {}, |a| a.address.clone()).await,
         Command::Withdraw(a) => {

@@ -2,12 +2,13 @@
 
 use std::io::{IsTerminal, Read};
 
+use clap::CommandFactory;
 use fulmen_seed::{Birthday, Seed, SeedError, SeedFile};
 use serde_json::json;
 
 use crate::{
     Problem,
-    args::{CreateArgs, Global, RestoreArgs},
+    args::{Cli, CreateArgs, Global, RestoreArgs},
     data_dir, line,
 };
 
@@ -63,6 +64,13 @@ pub(crate) fn restore(global: &Global, args: &RestoreArgs) -> Result<(), Problem
         args.birthday_height,
         daemon(global)
     ))
+}
+
+/// Prints what makes a shell complete commands and options.
+pub(crate) fn completions(shell: clap_complete::Shell) -> Result<(), Problem> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "fulmen", &mut script);
+    line(String::from_utf8_lossy(&script).trim_end())
 }
 
 /// How to start the daemon there.

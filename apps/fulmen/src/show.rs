@@ -68,7 +68,14 @@ pub(crate) fn withdrawn(answer: &WithdrawAnswer) -> String {
 }
 
 pub(crate) fn transactions(list: &TransactionList) -> String {
-    let mut table = table(&["when (UTC)", "what", "sat", "fee", "deep", "transaction"]);
+    let mut table = table(&[
+        "when (UTC)",
+        "what",
+        "sat",
+        "fee",
+        "confirmed",
+        "transaction",
+    ]);
     right(&mut table, &[2, 3, 4]);
     for transaction in &list.transactions {
         table.add_row([

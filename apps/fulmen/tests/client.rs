@@ -58,6 +58,7 @@ async fn daemon(chain: &DevchainServer, data_dir: &Path) -> Daemon {
     config.listen.set_port(0);
     config.api.set_port(0);
     config.chain_poll_millis = 50;
+    config.mempool_poll_millis = 100;
     Daemon::start(config).await.expect("it starts")
 }
 
@@ -113,6 +114,9 @@ async fn seeds_are_made_and_restored_without_a_daemon() {
     let wrong = restore(words.replacen(' ', " wrong ", 1), &nowhere);
     assert_eq!(wrong.status.code(), Some(1));
     assert!(!nowhere.exists());
+
+    let script = good(&nowhere, &["completions", "bash"]).await;
+    assert!(script.contains("listpayments") && script.contains("--max-fee"));
 
     // Without a daemon the others say how to get one.
     let error = bad(&first, &["getinfo"]).await;
@@ -200,6 +204,35 @@ async fn every_command_works_for_people_and_scripts() {
     let error = bad(&a, &["pay", &any]).await;
     assert!(error.contains("amount"), "{error}");
     good(&a, &["pay", &any, "--amount", "1234msat"]).await;
+    let hash = invoice["payment_hash"].as_str().expect("text");
+    let one = good(&a, &["listpayments", &hash[..8]]).await;
+    assert!(one.contains(hash) && one.contains("preimage"), "{one}");
+    let one = good(&b, &["listinvoices", &hash[..8]]).await;
+    assert!(one.contains(&bolt11), "{one}");
+    let page = json(&a, &["listpayments", "--limit", "1"]).await;
+    let next = page["next"].as_str().expect("there is one more").to_owned();
+    let page = json(&a, &["listpayments", "--before", &next]).await;
+    assert_eq!(
+        (&page["payments"][0]["payment_hash"], &page["next"]),
+        (&Value::from(hash), &Value::Null)
+    );
+    let shown = good(&a, &["listpayments", "--limit", "1"]).await;
+    assert!(shown.contains("--all"), "{shown}");
+    assert_eq!(
+        good(&a, &["listpayments", "--all"]).await.lines().count(),
+        3
+    );
+    for command in [
+        "balance",
+        "listchannels",
+        "listpayments",
+        "listinvoices",
+        "listtransactions",
+    ] {
+        let shown = good(&a, &[command]).await;
+        let widest = shown.lines().map(|line| line.chars().count()).max();
+        assert!(widest <= Some(80), "{command}: {shown}");
+    }
 
     // Mistakes: a clear text and a code, whoever asks.
     let error = bad(&a, &["--json", "pay", "lnbcrt1nonsense"]).await;
@@ -249,6 +282,26 @@ async fn every_command_works_for_people_and_scripts() {
             .contains("100 000 sat")
     );
     until_mempool(&chain).await;
+    // Bob sees it before it confirms; alice pays more to hurry it.
+    until(&b, &["listtransactions"], |v| {
+        let first = &v["transactions"][0];
+        first["confirmations"] == 0 && first["change_sat"] == 100_000
+    })
+    .await;
+    let slow = json(&a, &["listtransactions", "--limit", "1"]).await;
+    let slow = slow["transactions"][0]["txid"]
+        .as_str()
+        .expect("text")
+        .to_owned();
+    let error = bad(&a, &["bumpfee", &slow, "--feerate", "1"]).await;
+    assert!(error.contains("sat/vB or more"), "{error}");
+    let fast = json(&a, &["bumpfee", &slow, "--feerate", "25"]).await;
+    assert_eq!(
+        (&fast["amount_sat"], &fast["not_taken_yet"]),
+        (&Value::from(100_000), &Value::Null)
+    );
+    let error = bad(&a, &["bumpfee", &slow]).await;
+    assert!(error.contains("listtransactions"), "{error}");
     mine(1);
     until(&b, &["balance"], |v| {
         v["onchain_confirmed_sat"].as_u64() > Some(1_100_000)

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 
 use common::{Devchain, Node, PATIENCE, free_port, open_channel, until};
 use fulmen_api::{
-    ChainState, Client, ClientError, CloseChannel, Connect, Decode, ErrorCode, GetInfo, Invoice,
-    ListChannels, ListPayments, NewAddress, OpenChannel, Pay, PaymentState, Withdraw,
+    BumpFee, ChainState, Client, ClientError, CloseChannel, Connect, Decode, ErrorCode, GetInfo,
+    Invoice, ListChannels, ListPayments, NewAddress, OpenChannel, Pay, PaymentState, Withdraw,
 };
 use fulmen_invoice::Currency;
 use fulmend::DaemonError;
@@ -182,6 +182,40 @@ async fn commands_that_make_no_sense_are_refused() {
         &["amount"],
     );
 
+    refused(
+        call.call(&Invoice {
+            expiry_secs: Some(0),
+            ..Invoice::default()
+        })
+        .await,
+        ErrorCode::Invalid,
+        &["expire"],
+    );
+
+    // A command that is given again with its key is done once: nothing was done before, so nothing is now.
+    let again = withdraw(&address, Some(50_000), Some(1));
+    for _ in 0..2 {
+        refused(
+            call.call_once("a key", &again).await,
+            ErrorCode::InsufficientFunds,
+            &["deposit"],
+        );
+    }
+    let bump = |txid: &str| BumpFee {
+        txid: txid.into(),
+        feerate_sat_per_vb: Some(9),
+    };
+    refused(
+        call.call(&bump("x")).await,
+        ErrorCode::Invalid,
+        &["transaction id"],
+    );
+    refused(
+        call.call(&bump(&"0".repeat(64))).await,
+        ErrorCode::Refused,
+        &["listtransactions"],
+    );
+
     // Channels.
     let close = |channel: &str| CloseChannel {
         channel: channel.into(),
@@ -250,11 +284,32 @@ async fn the_api_lets_only_those_in_who_have_the_token() {
     );
     refused(raw("pay", b"{").await, ErrorCode::Invalid, &["pay"]);
     refused(raw("pay", b"{}").await, ErrorCode::Invalid, &["bolt11"]);
-    refused(
-        raw("getinfo", b"{\"x\":1}").await,
-        ErrorCode::Invalid,
-        &["x"],
-    );
+    for command in [
+        "getinfo",
+        "newaddress",
+        "withdraw",
+        "bumpfee",
+        "listtransactions",
+        "connect",
+        "disconnect",
+        "listpeers",
+        "openchannel",
+        "closechannel",
+        "listchannels",
+        "invoice",
+        "listinvoices",
+        "pay",
+        "listpayments",
+        "balance",
+        "decode",
+        "stop",
+    ] {
+        refused(
+            raw(command, b"{\"unheard_of\":1}").await,
+            ErrorCode::Invalid,
+            &["unheard_of", command],
+        );
+    }
     refused(
         raw("pay", &vec![b' '; 100_000]).await,
         ErrorCode::TooLarge,

@@ -4,7 +4,8 @@ mod common;
 
 use common::{Devchain, Node, open_channel, until};
 use fulmen_api::{
-    CloseChannel, ErrorCode, EventKind, Invoice, ListInvoices, ListPayments, Pay, PaymentState,
+    CloseChannel, ErrorCode, EventKind, Invoice, ListInvoices, ListPayments, NewAddress, Pay,
+    PaymentState, Withdraw,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -67,6 +68,23 @@ async fn open_pay_restart_pay_close() {
     assert_eq!(once, again);
     assert_ne!(once, other);
 
+    // So money is sent once, however often it is asked for.
+    let address = bob.client.call(&NewAddress {}).await.expect("one").address;
+    let withdraw = Withdraw {
+        address,
+        amount_sat: Some(100_000),
+        feerate_sat_per_vb: None,
+    };
+    let sent = alice.client.call_once("key 3", &withdraw).await;
+    let sent = sent.expect("money");
+    let again = alice.client.call_once("key 3", &withdraw).await;
+    assert_eq!(again.expect("the same"), sent);
+    until("bob sees it before it confirms", || async {
+        bob.balance().await.onchain_unconfirmed_sat == 100_000
+    })
+    .await;
+    chain.mine(1);
+
     // Both restart, and go on.
     let before = alice.balance().await;
     let alice_config = alice.stop().await;
@@ -112,8 +130,8 @@ async fn open_pay_restart_pay_close() {
         let (a, b) = (alice.balance().await, bob.balance().await);
         a.channels_msat == 0
             && b.channels_msat == 0
-            && a.onchain_confirmed_sat > 9_300_000
-            && b.onchain_confirmed_sat > 1_599_000
+            && a.onchain_confirmed_sat > 9_290_000
+            && b.onchain_confirmed_sat > 1_699_000
     })
     .await;
     let (a, b) = (alice.balance().await, bob.balance().await);

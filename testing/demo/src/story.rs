@@ -394,7 +394,8 @@ async fn cheat(story: &Story, network: &mut Network) -> Result<(Cheat, BeforeChe
         blocks += 1;
     }
     story.say(&format!(
-        "punished in full after {blocks} blocks: alice has all of the channel"
+        "punished in full after {blocks} {}: alice has all of the channel",
+        if blocks == 1 { "block" } else { "blocks" }
     ));
     Ok((cheat, before))
 }

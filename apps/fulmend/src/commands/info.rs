@@ -21,6 +21,7 @@ impl Serve for api::GetInfo {
             alias: app.alias.clone(),
             network: network_name(info.network).to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            api_version: api::API_VERSION,
             listen: app.listen.clone(),
             uri: format!("{}@{}", info.node_id, app.listen),
             block_height: info.tip.height.to_u32(),

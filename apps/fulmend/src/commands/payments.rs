@@ -18,10 +18,16 @@ const MAX_WAIT_SECS: u32 = 24 * 3_600;
 
 impl Serve for api::Invoice {
     async fn serve(self, app: Arc<App>, caller: Caller) -> Result<api::InvoiceCreated, ApiError> {
+        let expiry_secs = self.expiry_secs.unwrap_or(DEFAULT_EXPIRY_SECS);
+        if expiry_secs == 0 {
+            return Err(ApiError::invalid(
+                "an invoice that expires at once can't be paid: give it some seconds, or leave the expiry out for an hour",
+            ));
+        }
         let command = Command::CreateInvoice {
             amount: self.amount_msat.map(Msat::new),
             description: self.description,
-            expiry_secs: self.expiry_secs.unwrap_or(DEFAULT_EXPIRY_SECS),
+            expiry_secs,
         };
         match app.node.command(caller.id, command).await? {
             Reply::Invoice {

@@ -82,6 +82,7 @@ impl Devchain {
         config.listen = free_port();
         config.api = free_port();
         config.chain_poll_millis = 50;
+        config.mempool_poll_millis = 200;
         config.node.gossip_flush_millis = 100;
         config
     }

@@ -83,9 +83,13 @@ impl Node {
             .checked_add(reserve)
             .unwrap_or(Amount::MAX_MONEY);
         if available < needed {
+            let pending = match self.wallet.unconfirmed {
+                Amount::ZERO => alloc::string::String::new(),
+                pending => alloc::format!(" ({pending} more to be confirmed: wait for it)"),
+            };
             let error = CommandError::InsufficientFunds(alloc::format!(
                 "{needed} needed: {} for the channel and {reserve} kept for the fees of closing \
-                 channels; {available} confirmed in the wallet. Deposit more to an address of \
+                 channels; {available} confirmed in the wallet{pending}. Deposit more to an address of \
                  `newaddress`, or open a smaller channel",
                 command.amount
             ));
