@@ -174,10 +174,39 @@ pub(crate) fn channels(list: &ChannelList) -> String {
     let mut text = format!("{}\n(amounts in whole satoshis)", table.trim_fmt());
     for channel in &list.channels {
         if let Some(detail) = &channel.detail {
-            text.push_str(&format!("\n{}: {detail}", channel.channel_id));
+            text.push_str(&format!("\n{}:{}", name(channel), indented(detail)));
         }
     }
     text
+}
+
+/// What people know a channel by.
+fn name(channel: &ChannelInfo) -> String {
+    let id = channel
+        .short_channel_id
+        .as_ref()
+        .unwrap_or(&channel.channel_id);
+    id.clone()
+}
+
+/// A text in lines that fit a narrow terminal.
+fn indented(text: &str) -> String {
+    const WIDTH: usize = 78;
+    let mut lines = String::new();
+    let mut used = WIDTH;
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if used + 1 + length > WIDTH {
+            lines.push_str("\n  ");
+            used = 0;
+        } else {
+            lines.push(' ');
+            used += 1;
+        }
+        lines.push_str(word);
+        used += length;
+    }
+    lines
 }
 
 fn state(channel: &ChannelInfo) -> String {
@@ -585,6 +614,12 @@ mod tests {
         assert_eq!(group(21_000_000), "21 000 000");
         assert_eq!(msat(1_000_001), "1 000.001");
         assert_eq!(msat(5_000), "5");
+        assert_eq!(indented("one two"), "\n  one two");
+        let long = format!("closed by {} and more", "0".repeat(64));
+        assert_eq!(
+            indented(&long),
+            format!("\n  {long}").replace(" more", "\n  more")
+        );
         assert_eq!(clock(86_399_999), "23:59:59");
         assert_eq!(date(0), "1970-01-01 00:00");
         assert_eq!(date(951_782_399_000), "2000-02-28 23:59");

@@ -56,7 +56,9 @@ pub(crate) fn channel(channel: &ChannelInfo, connected: bool) -> api::ChannelInf
         ChannelState::ForceClosing(reason) => ("force_closing", Some(printable(reason))),
         ChannelState::OnChain(txid) => (
             "on_chain",
-            Some(format!("spent by {txid}; outputs are being swept")),
+            Some(format!(
+                "closed by transaction {txid}; `balance` shows what is still coming back"
+            )),
         ),
         ChannelState::Stale => (
             "stale",

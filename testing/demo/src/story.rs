@@ -537,8 +537,9 @@ async fn keep(story: &mut Story, network: &mut Network) -> Result<()> {
     for (node, command) in [
         (alice, "getinfo"),
         (alice, "listchannels"),
-        (dave, "invoice --help"),
-        (alice, "pay --help"),
+        (dave, "invoice 2500sat \"a coffee\""),
+        (alice, "pay THE_INVOICE"),
+        (alice, "balance"),
     ] {
         println!("     {client} {} {command}", node.dir().display());
     }
