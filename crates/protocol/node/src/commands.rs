@@ -12,8 +12,8 @@ use fulmen_invoice::{
     UnsignedInvoice,
 };
 use fulmen_payments::{
-    DEFAULT_MAX_ATTEMPTS, DEFAULT_MAX_PARTS, DEFAULT_MIN_FINAL_CLTV_EXPIRY_DELTA, Invoice,
-    InvoiceStatus, PayRequest, Payment, PaymentOutput, PaymentStatus,
+    DEFAULT_MAX_ATTEMPTS, DEFAULT_MIN_FINAL_CLTV_EXPIRY_DELTA, Invoice, InvoiceStatus, PayRequest,
+    Payment, PaymentOutput, PaymentStatus,
 };
 use fulmen_router::{DEFAULT_MAX_TOTAL_CLTV, FirstHop, HintHop};
 use fulmen_signer::{SigningAnswer, SigningRequest};
@@ -420,7 +420,7 @@ impl Node {
             max_total_cltv: DEFAULT_MAX_TOTAL_CLTV,
             max_attempts: DEFAULT_MAX_ATTEMPTS,
             max_parts: if details.features.supports(Feature::BasicMpp) {
-                DEFAULT_MAX_PARTS
+                self.config.max_payment_parts
             } else {
                 1
             },

@@ -2,7 +2,7 @@
 
 use bitcoin::{Network, constants::ChainHash};
 use fulmen_channel::ChannelConfig;
-use fulmen_payments::ForwardPolicy;
+use fulmen_payments::{DEFAULT_MAX_PARTS, ForwardPolicy};
 use fulmen_types::{Feature, Features, Msat};
 use fulmen_wire::{NetAddress, NodeAlias, Rgb};
 
@@ -30,6 +30,8 @@ pub struct NodeConfig {
     pub default_max_fee_least: Msat,
     /// How long a payment looks for ways when its command does not say.
     pub default_pay_timeout_secs: u32,
+    /// Into how many HTLCs a payment may be split when its payee supports that; 1 for never.
+    pub max_payment_parts: u16,
     /// Channels opened by a peer that are not confirmed yet, per peer and in all.
     pub max_pending_opens_per_peer: usize,
     /// See [`NodeConfig::max_pending_opens_per_peer`].
@@ -64,6 +66,7 @@ impl NodeConfig {
             default_max_fee_ppm: 10_000,
             default_max_fee_least: Msat::from_sat(5),
             default_pay_timeout_secs: 60,
+            max_payment_parts: DEFAULT_MAX_PARTS,
             max_pending_opens_per_peer: 4,
             max_pending_opens: 50,
             max_strangers: 500,
