@@ -139,6 +139,10 @@ pub struct Options {
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_pay_timeout_secs: Option<u32>,
+    /// The most HTLCs that a payment is split into, where its payee takes parts [default: 16]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_payment_parts: Option<u16>,
     /// How often to look for a new block, in milliseconds [default: 1000, 100 on regtest]
     #[arg(long, value_name = "MILLIS")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -412,6 +416,12 @@ impl Config {
         if let Some(sat) = options.default_max_fee_sat {
             node.default_max_fee_least = Msat::from_sat(sat);
         }
+        if options.max_payment_parts == Some(0) {
+            return Err(ConfigError(
+                "max_payment_parts = 0 lets no payment go out; take at least 1".into(),
+            ));
+        }
+        set(&mut node.max_payment_parts, options.max_payment_parts);
         set(
             &mut node.default_pay_timeout_secs,
             options.default_pay_timeout_secs,

@@ -65,6 +65,8 @@ pub(crate) fn write_config(
     }
     writeln!(text, "fee_base_msat = {}", settings.fee_base_msat)?;
     writeln!(text, "fee_ppm = {}", settings.fee_ppm)?;
+    // The story counts its HTLCs: one for each payment.
+    writeln!(text, "max_payment_parts = 1")?;
     fs::write(dir.join("fulmend.toml"), text)?;
     Ok(())
 }
