@@ -30,7 +30,7 @@ pub(crate) enum Phase {
 }
 
 /// How long each phase may last, in milliseconds.
-const PATIENCE: u64 = 60 * 60 * 1_000;
+const PATIENCE: u64 = 20 * 60 * 1_000;
 
 impl World {
     pub(crate) fn begin_open(&mut self) {

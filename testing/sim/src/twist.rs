@@ -19,7 +19,12 @@ const BURST: u64 = 300;
 #[derive(Debug, Default)]
 pub(crate) struct Twister {
     said: Vec<Vec<u8>>,
+    /// Its last `open_channel`.
+    open: Option<Vec<u8>>,
 }
+
+/// The type of `open_channel`.
+const OPEN_CHANNEL: [u8; 2] = 32u16.to_be_bytes();
 
 impl World {
     /// What becomes of a message on its way onto the wire.
@@ -56,6 +61,9 @@ impl World {
 
     fn remember(&mut self, bytes: &[u8]) {
         let place = self.rng.index(MEMORY);
+        if bytes.starts_with(&OPEN_CHANNEL) {
+            self.villainy.twister.open = Some(bytes.to_vec());
+        }
         let said = &mut self.villainy.twister.said;
         if said.len() < MEMORY {
             said.push(bytes.to_vec());
@@ -180,14 +188,7 @@ impl World {
             .encode(),
             // An open of somebody, under another temporary id.
             4 => {
-                let open = self
-                    .villainy
-                    .twister
-                    .said
-                    .iter()
-                    .find(|m| m.starts_with(&32u16.to_be_bytes()))
-                    .cloned();
-                let mut open = open?;
+                let mut open = self.villainy.twister.open.clone()?;
                 open.get_mut(34..66)?.copy_from_slice(&self.rng.bytes32());
                 open
             }

@@ -165,13 +165,13 @@ fn copy_sources(root: &Path, copy: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Builds and runs the simulator of the copy. All mutations share the target folder of the original: what is not
-/// changed is built once. Whether it ended well, and what it said.
+/// Builds and runs the simulator of the copy. All mutations share one target folder: what is not changed is built
+/// once. Whether it ended well, and what it said.
 fn simulator(root: &Path, copy: &Path, arguments: &[String]) -> Result<(bool, String), String> {
     let out = Command::new(env!("CARGO"))
         .args(["run", "--quiet", "-p", "fulmen-sim", "--bin", "fulmen-sim"])
         .arg("--target-dir")
-        .arg(root.join("target"))
+        .arg(root.join("target/mutations"))
         .arg("--")
         .args(arguments)
         .current_dir(copy)
