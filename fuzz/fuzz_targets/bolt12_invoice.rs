@@ -1,0 +1,4 @@
+//! The target `bolt12_invoice`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fulmen_fuzz::run("bolt12_invoice", data));

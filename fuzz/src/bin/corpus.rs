@@ -1,0 +1,202 @@
+//! Makes the seed corpus from the official vectors and from generated values: `corpus/TARGET/NAME`.
+//!
+//! What other commands put there (`records`, minimal inputs of bugs) is left alone.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use fulmen_compare::{LdkMessage, Source};
+
+/// The name of an input is its number; at most so many of one file of vectors, and none longer than this.
+const PER_FILE: usize = 40;
+const LEN_MAX: usize = 1500;
+
+/// Inputs by target.
+#[derive(Default)]
+struct Corpus(BTreeMap<&'static str, Vec<Vec<u8>>>);
+
+impl Corpus {
+    fn put(&mut self, target: &'static str, first: &[u8], rest: &[u8]) {
+        let input = [first, rest].concat();
+        let inputs = self.0.entry(target).or_default();
+        if input.len() <= LEN_MAX && !inputs.contains(&input) {
+            inputs.push(input);
+        }
+    }
+
+    fn write(&self, folder: &Path) -> io::Result<()> {
+        for (target, inputs) in &self.0 {
+            let folder = folder.join(target);
+            fs::create_dir_all(&folder)?;
+            for (i, input) in inputs.iter().enumerate() {
+                fs::write(folder.join(format!("seed-{i:03}")), input)?;
+            }
+            println!("{target:<16} {:>4} inputs", inputs.len());
+        }
+        Ok(())
+    }
+}
+
+/// The values of a file of vectors.
+fn values(path: &str) -> io::Result<Vec<String>> {
+    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "..", "crates", "formats", path]
+        .iter()
+        .collect();
+    Ok(fs::read_to_string(path)?
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once(' '))
+        .map(|(_, value)| value.to_owned())
+        .collect())
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    if text.len() < 8 || !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok())
+        .collect()
+}
+
+fn main() -> io::Result<()> {
+    let mut corpus = Corpus::default();
+    for file in [
+        "invoice/vectors/bolt11-valid.txt",
+        "invoice/vectors/bolt11-invalid.txt",
+    ] {
+        for text in values(file)?
+            .iter()
+            .filter(|value| value.to_lowercase().starts_with("ln"))
+        {
+            corpus.put("bolt11", &[0], text.as_bytes());
+            if let Some(input) = unsigned_bolt11(text) {
+                corpus.put("bolt11", &input, &[]);
+            }
+        }
+    }
+    for file in [
+        "bolt12-offers.txt",
+        "bolt12-format-string.txt",
+        "bolt12-signature.txt",
+    ] {
+        for text in values(&format!("offers/vectors/{file}"))? {
+            if text.to_lowercase().starts_with("lno") {
+                corpus.put("bolt12_offer", &[0], text.as_bytes());
+                if let Ok(offer) = text.parse::<fulmen_offers::Offer>() {
+                    corpus.put("bolt12_offer", &[1], offer.as_bytes());
+                }
+            }
+            let request = text.parse::<fulmen_offers::InvoiceRequest>();
+            let bytes = match request {
+                Ok(request) => Some(request.as_bytes().to_vec()),
+                Err(_) => from_hex(&text),
+            };
+            for bytes in bytes.iter().take(PER_FILE) {
+                corpus.put("bolt12_request", &[1], bytes);
+                corpus.put("bolt12_request", &[2], bytes);
+                corpus.put("bolt12_invoice", &[1], bytes);
+            }
+        }
+    }
+    for file in [
+        "bolt04-onion.txt",
+        "bolt04-blinded-payment-onion.txt",
+        "bolt04-blinded-onion-message.txt",
+        "bolt04-route-blinding.txt",
+        "bolt04-onion-error.txt",
+        "bolt04-attribution.txt",
+    ] {
+        let values = values(&format!("onion/vectors/{file}"))?;
+        for bytes in values
+            .iter()
+            .filter_map(|value| from_hex(value))
+            .take(PER_FILE)
+        {
+            onions(&mut corpus, file, &bytes);
+        }
+    }
+    for message in LdkMessage::generate_all(&mut Source::new(1)) {
+        let bytes = message.encode();
+        corpus.put("messages", &bytes, &[]);
+        if let [1, low @ 5..=9, rest @ ..] = bytes.as_slice() {
+            corpus.put("queries", &[low - 5], rest);
+        }
+    }
+    for value in values("wire/vectors/bolt07-extended-queries.txt")? {
+        if let Some([1, low @ 5..=9, rest @ ..]) = from_hex(&value).as_deref() {
+            corpus.put("queries", &[low - 5], rest);
+        }
+    }
+    for which in 0..4 {
+        corpus.put(
+            "noise",
+            &[which],
+            &core::array::from_fn::<u8, 100, _>(|i| i as u8),
+        );
+    }
+    for which in 0..8 {
+        for text in [
+            "node.example.com:9735",
+            "[2001:db8::7]:9735",
+            "700000x1x0",
+            "ada@example.com",
+        ] {
+            corpus.put("addresses", &[which], text.as_bytes());
+        }
+        corpus.put("addresses", &[which], &[1, 127, 0, 0, 1, 38, 7]);
+        corpus.put("addresses", &[which], &[5, 1, b'a', 38, 7]);
+        corpus.put("addresses", &[which], &[0xfd, 0x01, 0x00]);
+    }
+    corpus.put("records", &[], &[]);
+    corpus.write(&Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus"))
+}
+
+/// Prefix and quintets without the signature, which the target makes itself.
+fn unsigned_bolt11(text: &str) -> Option<Vec<u8>> {
+    let text = text.to_lowercase();
+    let (hrp, data) = text.rsplit_once('1')?;
+    let data = data.get(..data.len().checked_sub(110)?)?;
+    let mut input = vec![u8::try_from(hrp.len() * 2 + 1).ok()?];
+    input.extend_from_slice(hrp.as_bytes());
+    for letter in data.chars() {
+        input.push(bech32::Fe32::from_char(letter).ok()?.to_u8());
+    }
+    Some(input)
+}
+
+fn onions(corpus: &mut Corpus, file: &str, bytes: &[u8]) {
+    match bytes.len() {
+        1366 => {
+            corpus.put("onion_peel", &[0], bytes);
+            corpus.put("onion_peel", &[2], bytes);
+            corpus.put("onion_message", &[0], bytes);
+        }
+        0..400 if file.contains("error") || file.contains("attribution") => {
+            corpus.put("onion_failure", &[0], bytes);
+            corpus.put("onion_failure", &[1 + 3 * 5], bytes);
+            corpus.put("onion_failure", &[2 + 3 * 4], bytes);
+        }
+        0..400 if file.contains("message") || file.contains("route-blinding") => {
+            corpus.put("blinded_path", &[0], bytes);
+            corpus.put("blinded_path", &[1], bytes);
+            let len = u8::try_from(bytes.len()).unwrap_or(u8::MAX);
+            corpus.put("onion_message", &[1, len], bytes);
+            corpus.put("onion_message", &[2, len], bytes);
+            corpus.put("onion_message", &[3 + 4 * 4], bytes);
+        }
+        0..400 => {
+            // Payloads carry their length in the vectors.
+            let payload = match bytes.split_first() {
+                Some((len, rest)) if usize::from(*len) == rest.len() => rest,
+                _ => bytes,
+            };
+            for which in 0..4 {
+                corpus.put("onion_payload", &[which], payload);
+            }
+        }
+        _ => corpus.put("onion_failure", &[1 + 3 * 5], bytes),
+    }
+}

@@ -1,0 +1,76 @@
+//! The bodies of the fuzz targets, as functions that also run without a fuzzing engine.
+//!
+//! Each takes any bytes and panics if Fulmen breaks a promise: decoding never panics, what was decoded is
+//! encoded and decoded to the same again, memory stays within [`MEMORY_MAX`], and LDK, where it reads the same
+//! bytes, reads the same. `README.md` lists the differences that are justified.
+
+mod addresses;
+mod bolt11;
+mod bolt12;
+mod keys;
+mod messages;
+mod noise;
+mod onion;
+mod onion_message;
+mod records;
+
+pub use records::encode_records;
+
+use std::alloc::System;
+
+use cap::Cap;
+
+/// Counts what is allocated, and refuses what is above the limit: the process ends then.
+#[global_allocator]
+static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
+
+/// The most that reading one input may hold, beside what was there before: 16 MiB, for at most 65535 bytes.
+pub const MEMORY_MAX: usize = 16 << 20;
+
+/// A body.
+pub type Target = fn(&[u8]);
+
+/// All targets by name.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("messages", messages::messages),
+    ("queries", messages::queries),
+    ("noise", noise::noise),
+    ("onion_peel", onion::peel),
+    ("onion_payload", onion::payload),
+    ("onion_failure", onion::failure),
+    ("blinded_path", onion::blinded_path),
+    ("onion_message", onion_message::onion_message),
+    ("bolt11", bolt11::bolt11),
+    ("bolt12_offer", bolt12::offer),
+    ("bolt12_request", bolt12::request),
+    ("bolt12_invoice", bolt12::invoice),
+    ("addresses", addresses::addresses),
+    ("records", records::records),
+];
+
+/// Runs a target on one input, within the bound of memory.
+///
+/// # Panics
+/// When the target finds something, or does not exist.
+pub fn run(name: &str, data: &[u8]) {
+    let Some((_, target)) = TARGETS.iter().find(|(known, _)| *known == name) else {
+        panic!("no target has the name {name}");
+    };
+    // Longer than a message says nothing new, and costs time.
+    if data.len() > 65_535 {
+        return;
+    }
+    let before = ALLOCATOR.allocated();
+    ALLOCATOR
+        .set_limit(before + MEMORY_MAX)
+        .expect("the limit is above what is allocated");
+    target(data);
+    ALLOCATOR
+        .set_limit(usize::MAX)
+        .expect("nothing is above that");
+}
+
+/// Splits off the first byte, which chooses what is done with the rest.
+fn choice(data: &[u8]) -> Option<(u8, &[u8])> {
+    data.split_first().map(|(first, rest)| (*first, rest))
+}
