@@ -21,7 +21,8 @@ use fulmen_node::{
 };
 use fulmen_persister::{FileStore, SqliteStore, Store};
 use fulmen_signer::{KeysManager, Signer, SigningAnswer, SigningRequest};
-use fulmen_types::record::{RecordKey, WriteBatch};
+use fulmen_types::codec::{Encode, U16Bytes};
+use fulmen_types::record::{RecordKey, Space, WriteBatch};
 use fulmen_types::{BlockHeight, FeeratePerKw, Feerates, Msat, Timestamp};
 use fulmen_wire::Message;
 
@@ -178,6 +179,26 @@ fn block_id(height: u32) -> BlockId {
 }
 
 impl Fulmen {
+    /// Writes what each node would be restored from, as the fuzz target `records` reads it: the space, then
+    /// key and value behind their lengths of 16 bits.
+    pub(crate) fn write_records(&self, folder: &Path) -> Result<()> {
+        std::fs::create_dir_all(folder)?;
+        for (i, side) in self.sides.iter().enumerate() {
+            let mut out = Vec::new();
+            for (key, value) in &side.disk.records {
+                // The node's own identity is not that of the target.
+                if !key.space.is_loaded_at_start() || key.space == Space::Node {
+                    continue;
+                }
+                key.space.to_u8().encode(&mut out);
+                U16Bytes(key.key.clone()).encode(&mut out);
+                U16Bytes(value.clone()).encode(&mut out);
+            }
+            std::fs::write(folder.join(format!("node-{i}")), out)?;
+        }
+        Ok(())
+    }
+
     /// Starts both nodes and opens the channel.
     pub(crate) fn start(kind: Kind, folder: &Path) -> Result<Self> {
         let mut pair = Self {

@@ -40,6 +40,10 @@ struct Args {
     /// Where the durable stores are made, in a folder that is deleted at the end. Should be a real disk.
     #[arg(long, default_value = ".")]
     folder: PathBuf,
+    /// Measures nothing, but writes the records of both nodes, with a channel and some payments, to this
+    /// folder: seeds for the fuzz target of that name.
+    #[arg(long, value_name = "FOLDER")]
+    records: Option<PathBuf>,
 }
 
 /// Two nodes that can pay each other.
@@ -111,6 +115,10 @@ fn main() -> Result<()> {
         std::fs::create_dir(&path)?;
         Ok(path)
     };
+    if let Some(records) = &args.records {
+        let runner = Runner::new(Fulmen::start(fulmen::Kind::Memory, folder.path())?)?;
+        return runner.pair.write_records(records);
+    }
     let mut ours = [
         ("memory", fulmen::Kind::Memory),
         ("SQLite", fulmen::Kind::Sqlite),
