@@ -85,6 +85,12 @@ pub enum EventKind {
         amount_msat: u64,
         fee_msat: u64,
     },
+    /// The signer refused what a channel needs: it rests until it is unblocked.
+    SignerBlocked {
+        channel_id: String,
+        peer: String,
+        reason: String,
+    },
     /// Something that a person should look at.
     Alert { message: String },
     /// An event of a newer version.

@@ -37,8 +37,8 @@ pub use files::{ADDRESS_FILE, TOKEN_FILE, default_api_address, default_data_dir}
 pub use requests::{
     Balance, BumpFee, CloseChannel, Connect, Connected, Decode, Disconnect, Done, GetInfo, Invoice,
     InvoiceCreated, ListChannels, ListInvoices, ListPayments, ListPeers, ListTransactions,
-    NewAddress, NewAddressAnswer, OpenChannel, OpenChannelAnswer, Pay, Request, Stop, Withdraw,
-    WithdrawAnswer,
+    NewAddress, NewAddressAnswer, OpenChannel, OpenChannelAnswer, Pay, Request, Stop,
+    UnblockChannel, Withdraw, WithdrawAnswer,
 };
 pub use views::{
     BalanceInfo, ChainState, ChannelInfo, ChannelList, DecodedInvoice, FeeratesInfo, InvoiceInfo,

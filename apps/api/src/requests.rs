@@ -35,6 +35,7 @@ requests! {
     ListPeers => "listpeers", PeerList;
     OpenChannel => "openchannel", OpenChannelAnswer;
     CloseChannel => "closechannel", Done;
+    UnblockChannel => "unblockchannel", Done;
     ListChannels => "listchannels", ChannelList;
     Invoice => "invoice", InvoiceCreated;
     ListInvoices => "listinvoices", InvoiceList;
@@ -209,6 +210,14 @@ pub struct CloseChannel {
     /// The closing transaction's feerate, in satoshi per virtual byte; the estimate when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feerate_sat_per_vb: Option<u64>,
+}
+
+/// Lets the signer be asked again for a channel that rests because it refused something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnblockChannel {
+    /// The channel: its id, or its short channel id.
+    pub channel: String,
 }
 
 /// The channels.

@@ -124,6 +124,10 @@ A withdrawal of `all` pays the difference from what arrives, others from the cha
   fulmen closechannel 1f2e... --address bcrt1q...
   fulmen closechannel 1f2e... --force              alone and at once: when the peer does not answer")]
     Closechannel(CloseArgs),
+    /// Lets the signer be asked again for a channel that rests because it refused something
+    #[command(after_help = "Example:
+  fulmen unblockchannel 800000x12x0")]
+    Unblockchannel(UnblockArgs),
     /// Lists the channels
     #[command(after_help = "Example:
   fulmen listchannels")]
@@ -227,6 +231,12 @@ pub(crate) struct OpenArgs {
     /// anchors or static_remotekey [default: the best that both know]
     #[arg(long, value_name = "TYPE")]
     pub(crate) channel_type: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UnblockArgs {
+    /// The channel: its id or short channel id
+    pub(crate) channel: String,
 }
 
 #[derive(Debug, Args)]

@@ -141,6 +141,13 @@ async fn online(cli: Cli) -> Result<(), Problem> {
             })
             .await
         }
+        Command::Unblockchannel(a) => {
+            let request = api::UnblockChannel { channel: a.channel };
+            out.run(&request, |_| {
+                "the signer is asked again; `listchannels` shows whether it signs".to_owned()
+            })
+            .await
+        }
         Command::Listchannels => out.run(&api::ListChannels {}, show::channels).await,
         Command::Invoice(a) => {
             let request = api::Invoice {

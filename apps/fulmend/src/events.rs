@@ -260,6 +260,15 @@ pub(crate) fn to_api(event: &NumberedEvent) -> api::Event {
             amount_msat: amount.to_msat(),
             fee_msat: fee.to_msat(),
         },
+        Event::SignerBlocked {
+            channel_id,
+            peer,
+            reason,
+        } => api::EventKind::SignerBlocked {
+            channel_id: channel_id.to_string(),
+            peer: peer.to_string(),
+            reason: text(reason),
+        },
         Event::Alert { message } => api::EventKind::Alert {
             message: text(message),
         },

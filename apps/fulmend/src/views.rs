@@ -64,6 +64,7 @@ pub(crate) fn channel(channel: &ChannelInfo, connected: bool) -> api::ChannelInf
             "stale",
             Some("our state is old: the peer was asked to close; don't delete anything".to_owned()),
         ),
+        ChannelState::SignerBlocked(reason) => ("signer_blocked", Some(printable(reason))),
     };
     let channel_type = match &channel.channel_type {
         Some(t) if t.has(Feature::Anchors) => "anchors",

@@ -358,6 +358,9 @@ impl World {
                 ));
             }
             Event::Alert { message } => self.fail(format!("n{host} alerts: {message}")),
+            Event::SignerBlocked { reason, .. } => {
+                self.fail(format!("n{host}'s signer refused: {reason}"));
+            }
             Event::ChannelPending {
                 channel_id,
                 funding,

@@ -263,6 +263,7 @@ impl World {
                 }
             }
             DisconnectReason::Timeout
+            | DisconnectReason::ChannelReset
             | DisconnectReason::Requested
             | DisconnectReason::Replaced => {}
         }

@@ -137,6 +137,15 @@ impl Serve for api::CloseChannel {
     }
 }
 
+impl Serve for api::UnblockChannel {
+    async fn serve(self, app: Arc<App>, caller: Caller) -> Result<api::Done, ApiError> {
+        let channel = app.find_channel(&self.channel).await?;
+        let command = Command::UnblockChannel(ChannelSelector::Id(channel));
+        app.node.command(caller.id, command).await?;
+        Ok(api::Done {})
+    }
+}
+
 impl Serve for api::ListChannels {
     async fn serve(self, app: Arc<App>, _: Caller) -> Result<api::ChannelList, ApiError> {
         let (channels, peers) = app

@@ -338,6 +338,17 @@ pub fn decode_list<T: Decode>(r: &mut Reader<'_>) -> Result<Vec<T>, DecodeError>
     Ok(items)
 }
 
+/// Writes a text: a `BigSize` length, then UTF-8.
+pub fn encode_text(text: &str, out: &mut Vec<u8>) {
+    text.as_bytes().encode(out);
+}
+
+/// Reads what [`encode_text`] wrote.
+pub fn decode_text(r: &mut Reader<'_>) -> Result<String, DecodeError> {
+    String::from_utf8(decode_list(r)?)
+        .map_err(|_| DecodeError::InvalidValue("text that is not UTF-8"))
+}
+
 /// One byte, 0 or 1.
 impl Encode for bool {
     #[inline]

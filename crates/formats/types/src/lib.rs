@@ -19,6 +19,7 @@ extern crate alloc;
 mod amount;
 mod channel_type;
 pub mod codec;
+mod entropy;
 mod features;
 mod height;
 mod ids;
@@ -28,6 +29,7 @@ pub mod record;
 
 pub use amount::{FeeratePerKw, Feerates, Msat};
 pub use channel_type::{BaseType, ChannelType, ChannelTypeError};
+pub use entropy::KeyStream;
 pub use features::{Feature, FeatureContext, FeatureError, Features};
 pub use height::{BlockHeight, CltvExpiry, CltvExpiryDelta, Timestamp};
 pub use ids::{

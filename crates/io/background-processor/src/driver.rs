@@ -281,7 +281,11 @@ impl<H: Heart> Driver<H> {
                     StoreNews::Committed(seq) => self.releaser.committed(seq),
                     StoreNews::Failed(error) => self.commit_failed(error).await?,
                 },
-                Some(result) = self.signed.recv() => self.releaser.signed(result),
+                Some(result) = self.signed.recv() => {
+                    if let Some(input) = self.releaser.signed(result) {
+                        self.step(input);
+                    }
+                }
                 Some(input) = self.answers.recv() => self.step(input),
                 Some(query) = self.queries.recv() => query(&mut self.heart),
                 () = tokio::time::sleep(wake.unwrap_or_default()), if wake.is_some() => {
@@ -527,6 +531,7 @@ fn log_disconnect(peer: &str, reason: &DisconnectReason) {
         DisconnectReason::Requested
         | DisconnectReason::Replaced
         | DisconnectReason::Incompatible(_)
+        | DisconnectReason::ChannelReset
         | DisconnectReason::Timeout => tracing::debug!(peer, ?reason, "disconnecting"),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bitcoin::secp256k1::PublicKey;
 use fulmen_node::{ConnEpoch, DisconnectReason, Lane, ReleaseClass};
-use fulmen_signer::{OutMessage, Signer, SigningError};
+use fulmen_signer::{OutMessage, RefusedMessage, Signer, SigningError};
 use fulmen_types::{ChannelId, Timestamp};
 use fulmen_wire::Message;
 
@@ -15,6 +15,8 @@ use crate::release::{Durable, Released};
 pub struct SigningJob {
     lane: Lane,
     messages: Vec<OutMessage>,
+    /// The first was asked for before and got no answer: the signer may have signed it.
+    unsure: bool,
 }
 
 /// What came of a [`SigningJob`].
@@ -25,6 +27,8 @@ pub struct SigningResult {
     /// What was not completed, from the first that failed on.
     rest: Vec<OutMessage>,
     error: Option<SigningError>,
+    /// Of the first of all: see [`SigningJob`].
+    unsure: bool,
 }
 
 impl SigningJob {
@@ -35,7 +39,11 @@ impl SigningJob {
 
     /// Asks the signer, one message after the other, until it fails.
     pub fn run(self, signer: &dyn Signer) -> SigningResult {
-        let Self { lane, messages } = self;
+        let Self {
+            lane,
+            messages,
+            unsure,
+        } = self;
         let mut complete = Vec::with_capacity(messages.len());
         let mut messages = messages.into_iter();
         while let Some(message) = messages.next() {
@@ -48,6 +56,7 @@ impl SigningJob {
                         complete,
                         rest,
                         error: Some(error),
+                        unsure,
                     };
                 }
             }
@@ -57,6 +66,7 @@ impl SigningJob {
             complete,
             rest: Vec::new(),
             error: None,
+            unsure,
         }
     }
 }
@@ -97,7 +107,9 @@ struct LaneQueue {
     signing: usize,
     /// Whether the signer could not be reached: ask again later.
     paused: bool,
-    /// Whether the signer refused: nothing of this lane ever leaves on this connection.
+    /// Whether the signer was asked for the head before and gave no answer: it may have signed it.
+    unsure: bool,
+    /// Whether the signer refused: nothing of this lane but an `error` leaves on this connection.
     stuck: bool,
 }
 
@@ -159,7 +171,8 @@ impl Lanes {
         connection.emitted += 1;
         let emission = connection.emitted;
         let queue = connection.lanes.entry(lane.channel).or_default();
-        if !queue.stuck {
+        let is_error = matches!(message, OutMessage::Ready(Message::Error(_)));
+        if !queue.stuck || is_error {
             queue.slots.push_back(Slot {
                 emission,
                 class,
@@ -222,30 +235,47 @@ impl Lanes {
         });
     }
 
-    pub(crate) fn signed(&mut self, result: SigningResult) {
+    /// Takes the signer's answers; gives back what it will not complete, whether the connection still
+    /// stands or not: the node must know.
+    pub(crate) fn signed(&mut self, result: SigningResult) -> Option<(Lane, RefusedMessage)> {
         let SigningResult {
             lane,
             complete,
             rest,
             error,
+            unsure,
         } = result;
-        // Rule 11: a late answer never causes a send on another connection.
-        let Some(connection) = self.live(lane.peer, lane.epoch) else {
-            return;
+        let is_unsure = unsure && complete.is_empty();
+        let refused = match error {
+            None | Some(SigningError::Unavailable) => None,
+            Some(error @ (SigningError::Refused(_) | SigningError::WrongAnswer)) => {
+                rest.first().map(|message| RefusedMessage {
+                    message: message.clone(),
+                    error,
+                    may_be_signed: is_unsure || error == SigningError::WrongAnswer,
+                })
+            }
         };
-        let Some(queue) = connection.lanes.get_mut(&lane.channel) else {
-            return;
+        let refused = refused.map(|refused| (lane, refused));
+        // Rule 11: a late answer never causes a send on another connection.
+        let queue = self
+            .live(lane.peer, lane.epoch)
+            .and_then(|connection| connection.lanes.get_mut(&lane.channel));
+        let Some(queue) = queue else {
+            return refused;
         };
         let answered = complete.into_iter().map(OutMessage::Ready).chain(rest);
         for (slot, message) in queue.slots.iter_mut().zip(answered) {
             slot.message = Some(message);
         }
         queue.signing = 0;
+        queue.unsure = false;
         match error {
             None => {}
             Some(SigningError::Unavailable) => {
                 tracing::warn!(peer = %lane.peer, "the signer can't be reached; the channel waits");
                 queue.paused = true;
+                queue.unsure = true;
             }
             Some(error @ (SigningError::Refused(_) | SigningError::WrongAnswer)) => {
                 tracing::error!(
@@ -261,6 +291,7 @@ impl Lanes {
                 queue.stuck = true;
             }
         }
+        refused
     }
 
     pub(crate) fn retry(&mut self) {
@@ -353,7 +384,12 @@ impl Connection {
                     epoch,
                     channel,
                 };
-                out.push_back(Released::Sign(SigningJob { lane, messages }));
+                let unsure = queue.unsure;
+                out.push_back(Released::Sign(SigningJob {
+                    lane,
+                    messages,
+                    unsure,
+                }));
             }
         }
         self.lanes

@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bitcoin::secp256k1::PublicKey;
-use fulmen_node::{Action, ActionKind, ConnEpoch, DisconnectReason, Effects, ReleaseClass, Scope};
+use fulmen_node::{
+    Action, ActionKind, ConnEpoch, DisconnectReason, Effects, Input, ReleaseClass, Scope,
+};
 use fulmen_types::{Timestamp, record::WriteBatch};
 use fulmen_wire::Message;
 
@@ -259,10 +261,17 @@ impl Releaser {
         self.lanes.close(peer, epoch);
     }
 
-    /// What came of a signing job.
-    pub fn signed(&mut self, result: SigningResult) {
-        self.lanes.signed(result);
+    /// What came of a signing job. What the signer refused is for the node, as
+    /// [`Input::SigningRefused`](fulmen_node::Input::SigningRefused).
+    #[must_use = "the node must hear of a refusal"]
+    pub fn signed(&mut self, result: SigningResult) -> Option<Input> {
+        let refused = self.lanes.signed(result);
         self.pump();
+        let (lane, refused) = refused?;
+        Some(Input::SigningRefused {
+            lane,
+            refused: Box::new(refused),
+        })
     }
 
     /// Asks again for what an unavailable signer has not signed.

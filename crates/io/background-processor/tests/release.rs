@@ -3,10 +3,10 @@
 
 mod common;
 
-use common::{Mood, Step, TestSigner, init, key, lane, scope, text, unsigned};
+use common::{Mood, Step, TestSigner, channel, init, key, lane, scope, text, unsigned};
 use fulmen_background_processor::{Released, Releaser, RunAhead, SigningJob};
 use fulmen_node::{
-    ActionKind, ConnEpoch, DisconnectReason, Effects, NoteLevel, ReleaseClass, Scope,
+    ActionKind, ConnEpoch, DisconnectReason, Effects, Input, NoteLevel, ReleaseClass, Scope,
 };
 use fulmen_signer::{OutMessage, Signer};
 use fulmen_types::Timestamp;
@@ -35,6 +35,8 @@ fn disconnect(peer: u8, epoch: u64) -> ActionKind {
 struct Driven {
     releaser: Releaser,
     jobs: Vec<SigningJob>,
+    /// What the node is told.
+    refused: Vec<Input>,
 }
 
 impl Driven {
@@ -46,6 +48,7 @@ impl Driven {
         Self {
             releaser,
             jobs: Vec::new(),
+            refused: Vec::new(),
         }
     }
 
@@ -71,7 +74,7 @@ impl Driven {
 
     fn sign(&mut self, signer: &dyn Signer) -> Vec<String> {
         for job in std::mem::take(&mut self.jobs) {
-            self.releaser.signed(job.run(signer));
+            self.refused.extend(self.releaser.signed(job.run(signer)));
         }
         self.drain()
     }
@@ -268,15 +271,41 @@ fn a_refusal_ends_the_lane_and_no_other() {
         .send(lane(1, 1, Some(1)), text("never either"))
         .send(lane(1, 1, Some(2)), text("other"));
     assert_eq!(d.push(step.done()), ["other"]);
+    // The node hears what was refused, and that it was never signed.
+    let refused = |d: &mut Driven| match d.refused.pop() {
+        Some(Input::SigningRefused { lane, refused }) => {
+            (lane.epoch, refused.message.name(), refused.may_be_signed)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(&mut d), (ConnEpoch(1), "commitment_signed", false));
     d.releaser.retry_signing();
     assert_eq!(d.sign(&*signer), none());
+    assert!(d.refused.is_empty(), "nobody asks again");
+    // Of the last words of a channel an error must arrive.
+    let error = OutMessage::Ready(fulmen_wire::Error::new(channel(1), "over").into());
+    let step = Step::new(4).send(lane(1, 1, Some(1)), error);
+    assert_eq!(d.push(step.done()), ["error"]);
     // On a new connection the lane is new.
     d.releaser.disconnected(key(1), ConnEpoch(1));
     d.releaser.connected(key(1), ConnEpoch(2));
-    let step = Step::new(4)
+    let step = Step::new(5)
         .send(lane(1, 2, None), init())
         .send(lane(1, 2, Some(1)), text("again"));
     assert_eq!(d.push(step.done()), ["init", "again"]);
+
+    // After a try without an answer it may be signed. And the node hears of it when the connection is over.
+    *signer.mood.lock().unwrap() = Mood::IsAway;
+    let step = Step::new(6).send(lane(1, 2, Some(1)), unsigned(1, 6));
+    d.push(step.done());
+    assert_eq!(d.sign(&*signer), none());
+    assert!(d.refused.is_empty(), "who is away has not refused");
+    *signer.mood.lock().unwrap() = Mood::Refuses;
+    d.releaser.retry_signing();
+    d.drain();
+    d.releaser.disconnected(key(1), ConnEpoch(2));
+    assert_eq!(d.sign(&*signer), none());
+    assert_eq!(refused(&mut d), (ConnEpoch(2), "commitment_signed", true));
 }
 
 #[test]
@@ -433,7 +462,7 @@ proptest! {
                 _ => {
                     if !jobs.is_empty() {
                         let job = jobs.remove(usize::from(which) % jobs.len());
-                        releaser.signed(job.run(&*signer));
+                        assert!(releaser.signed(job.run(&*signer)).is_none());
                     }
                 }
             }

@@ -3,6 +3,7 @@
 use alloc::{boxed::Box, string::String, vec::Vec};
 
 use bitcoin::{Amount, OutPoint, Transaction, Txid, secp256k1::PublicKey};
+use fulmen_signer::SigningRequest;
 use fulmen_tx::{ChannelKeysId, ChannelParameters, Side};
 use fulmen_types::{
     BlockHeight, ChannelId, ChannelType, CltvExpiry, CommitmentNumber, FeeratePerKw, Feerates,
@@ -14,7 +15,7 @@ use crate::{
     commitment::View,
     config::ChannelContext,
     error::{ChannelError, ChannelFault, OpenError, Refusal, RestoreError},
-    funded::{Funded, Link},
+    funded::{Funded, Link, Patience},
     htlc::{HtlcKind, HtlcResolution, UpdateState},
     input::{AcceptRequest, ChannelInput, OpenRequest},
     opening::{Opening, Progress},
@@ -56,8 +57,21 @@ pub enum ChannelStatus {
     Frozen(Txid),
     /// Our state is old: the peer must close.
     Stale,
+    /// The signer refused what the channel needs, in its words: it rests until it is unblocked.
+    SignerBlocked(String),
     /// Over.
     Gone,
+}
+
+/// What is known of whether our state is the newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Nobody has said so since the start of the node.
+    Unproven,
+    /// The peer's `channel_reestablish` fits, or the signer has seen nothing newer.
+    Proven,
+    /// It is old: never to be broadcast.
+    Stale,
 }
 
 /// An HTLC as lists show it.
@@ -304,6 +318,9 @@ impl Channel {
             Status::Closing { reason, .. } => return ChannelStatus::ForceClosing(reason.clone()),
             Status::Open => {}
         }
+        if let Some(block) = &core.blocked {
+            return ChannelStatus::SignerBlocked(block.reason.clone());
+        }
         if let Some(tx) = &core.mutual_close {
             ChannelStatus::MutualClose(tx.compute_txid())
         } else if core.local_shutdown.is_some() || core.remote_shutdown.is_some() {
@@ -313,6 +330,16 @@ impl Channel {
         } else {
             ChannelStatus::AwaitingReady
         }
+    }
+
+    /// Whether our state is known to be the newest; nothing to ask before the funding.
+    pub fn freshness(&self) -> Option<Freshness> {
+        let funded = self.funded()?;
+        Some(match funded.core.status {
+            Status::Stale => Freshness::Stale,
+            Status::Open | Status::Closing { .. } if funded.proven => Freshness::Proven,
+            Status::Open | Status::Closing { .. } => Freshness::Unproven,
+        })
     }
 
     /// Whether HTLCs can be added now.
@@ -467,12 +494,15 @@ fn over(input: &ChannelInput) -> Result<Vec<ChannelOutput>, ChannelError> {
         | ChannelInput::Block
         | ChannelInput::Tick
         | ChannelInput::Commit
+        | ChannelInput::SigningRefused(_)
+        | ChannelInput::DeclareRestored
         | ChannelInput::Signed { .. } => Ok(Vec::new()),
         ChannelInput::AddHtlc(_)
         | ChannelInput::Resolve { .. }
         | ChannelInput::UpdateFee(_)
         | ChannelInput::Shutdown { .. }
         | ChannelInput::ForceClose
+        | ChannelInput::Unblock
         | ChannelInput::Forget => Err(Refusal::Closed.into()),
     }
 }
@@ -516,6 +546,16 @@ impl Funded {
             }
         }
         self.ask_points(out);
+        if self.is_alive() {
+            let keys_id = self.core.params.keys_id;
+            out.push(ChannelOutput::AskSign(
+                SigningRequest::Counters { keys_id }.into(),
+            ));
+            self.patience = Some(Patience {
+                until: ctx.now.plus_millis(ctx.config.reconnect_grace_millis),
+                since: None,
+            });
+        }
         self.look_at_depth(ctx, out);
         if self.is_ready() {
             self.assemble_announcement(ctx, out);

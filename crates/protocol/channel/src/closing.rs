@@ -159,6 +159,9 @@ impl Funded {
         if !is_asked {
             return;
         }
+        if let SigningAnswer::Refused(refusal) = answer {
+            return self.block_by_signer(&alloc::format!("the signer refused: {refusal}"), out);
+        }
         let (Some(asked), SigningAnswer::Signature(ours)) = (self.negotiation.asked.take(), answer)
         else {
             self.negotiation.stalled = true;

@@ -3,7 +3,7 @@
 use alloc::{boxed::Box, vec::Vec};
 
 use bitcoin::secp256k1::{PublicKey, SecretKey};
-use fulmen_signer::{CommitmentSigning, HolderSigning, OutMessage};
+use fulmen_signer::{CommitmentSigning, HiddenBytes, HolderSigning, OutMessage, Revocation};
 use fulmen_tx::{
     CommitmentContent, CommitmentHtlc, CounterpartyCommitment, HolderCommitment, Side,
     SignatureFault, build_commitment,
@@ -213,6 +213,7 @@ impl Funded {
             per_commitment_point: point,
         };
         self.changes.remote_commitments.push(commitment.clone());
+        self.asked_to_sign_once = true;
         out.push(self.commitment_signed(commitment));
         Ok(())
     }
@@ -220,6 +221,7 @@ impl Funded {
     fn commitment_signed(&self, commitment: CounterpartyCommitment) -> ChannelOutput {
         ChannelOutput::Send(OutMessage::CommitmentSigned {
             channel_id: self.core.channel_id,
+            revoked: self.last_revocation(),
             request: Box::new(CommitmentSigning {
                 params: self.core.params,
                 commitment,
@@ -227,8 +229,16 @@ impl Funded {
         })
     }
 
+    /// What the peer revoked last: the signer sees it before it signs the peer's newest commitment.
+    fn last_revocation(&self) -> Option<Revocation> {
+        let number = self.core.remote_number.previous()?.previous()?;
+        let secret = HiddenBytes::new(self.core.secrets.get(number)?);
+        Some(Revocation { number, secret })
+    }
+
     /// The last `commitment_signed` again: the same content, frozen until it is acknowledged.
-    pub(crate) fn repeat_commitment_signed(&self, out: &mut Vec<ChannelOutput>) {
+    pub(crate) fn repeat_commitment_signed(&mut self, out: &mut Vec<ChannelOutput>) {
+        self.asked_to_sign_once = false;
         if let Some(point) = self.core.remote_next_point {
             out.push(self.commitment_signed(CounterpartyCommitment {
                 content: self.content(Side::Remote, View::Now),

@@ -41,6 +41,11 @@ pub struct ChannelConfig {
     pub accept_zero_conf: bool,
     /// Without an answer of the peer for so long, a cooperative close becomes a forced one; milliseconds.
     pub closing_timeout_millis: u64,
+    /// Without an answer of the peer for so long, an opening is given up; milliseconds.
+    pub open_timeout_millis: u64,
+    /// How long after a start a peer may take to come back before a deadline of an HTLC that we offered
+    /// closes the channel; milliseconds. Three blocks end it too.
+    pub reconnect_grace_millis: u64,
 }
 
 impl ChannelConfig {
@@ -63,6 +68,8 @@ impl ChannelConfig {
             max_dust_htlc_exposure: Msat::from_sat(50_000),
             accept_zero_conf: false,
             closing_timeout_millis: 60 * 60 * 1_000,
+            open_timeout_millis: 2 * 60 * 1_000,
+            reconnect_grace_millis: 2 * 60 * 1_000,
         }
     }
 }

@@ -381,6 +381,10 @@ pub enum Refusal {
     FundingTransaction,
     /// The input does not fit the channel's state.
     WrongState,
+    /// The signer refused something before: the channel rests until its owner unblocks it.
+    SignerBlocked,
+    /// The state was restored from a backup and nobody has confirmed it: our commitment may be revoked.
+    Unproven,
     /// The on-chain resolution is not done: the channel can't be forgotten.
     NotDone,
 }
@@ -432,6 +436,12 @@ impl fmt::Display for Refusal {
                 f.write_str("the transaction does not fund the channel with segwit inputs")
             }
             Self::WrongState => f.write_str("the channel is not in a state for this"),
+            Self::SignerBlocked => f.write_str(
+                "the signer refused something before: see to the signer, then unblock the channel",
+            ),
+            Self::Unproven => f.write_str(
+                "the state was restored from a backup and may be old: wait until the peer has connected, or ask it to close the channel",
+            ),
             Self::NotDone => f.write_str("the channel is not settled on chain yet"),
         }
     }

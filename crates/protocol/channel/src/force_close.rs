@@ -24,6 +24,9 @@ const OFFERED_GRACE_BLOCKS: u32 = 2;
 /// BOLT 2: 2R+G+S, how long before its expiry an HTLC that we have the preimage of goes on chain.
 const FULFIL_DEADLINE_BLOCKS: u32 = 18;
 
+/// How many blocks after a start end the peer's time to come back.
+const PATIENCE_BLOCKS: u32 = 3;
+
 impl Funded {
     /// Ends the channel by our newest commitment. Durable before anything is broadcast; from then on the
     /// channel signs and revokes nothing.
@@ -36,11 +39,19 @@ impl Funded {
         if !self.is_alive() {
             return;
         }
-        if matches!(self.link, Link::CheckingSecret(_))
-            && !matches!(reason, CloseReason::PeerFault(_))
-        {
+        if self.asked.own_secret.is_some() {
             // What we would broadcast may be revoked: until the signer has answered, not even a peer's
             // error or a deadline fails the channel.
+            return;
+        }
+        if self.is_doubtful() {
+            // The peer was told, where it is to close; we only wait.
+            if self.link != Link::Down {
+                self.link = Link::Ignoring;
+            }
+            if !core::mem::replace(&mut self.said_withheld, true) {
+                out.push(ChannelOutput::BroadcastWithheld(reason));
+            }
             return;
         }
         if self.link != Link::Down {
@@ -122,9 +133,20 @@ impl Funded {
             out.push(ChannelOutput::BroadcastClosing(tx.clone()));
             return;
         }
+        self.lose_patience(ctx);
         if let Some(reason) = self.passed_deadline(ctx.tip) {
             self.say_error("an HTLC reached its deadline", out);
             self.force_close(ctx, reason, out);
+        }
+    }
+
+    /// Whether the peer has had its time to come back after a start.
+    fn lose_patience(&mut self, ctx: &ChannelContext<'_>) {
+        if let Some(patience) = &mut self.patience {
+            let since = *patience.since.get_or_insert(ctx.tip);
+            if ctx.now >= patience.until || ctx.tip >= since.plus(PATIENCE_BLOCKS) {
+                self.patience = None;
+            }
         }
     }
 
@@ -133,6 +155,8 @@ impl Funded {
         self.htlcs.values().find_map(|htlc| {
             let (id, cltv_expiry) = (htlc.id, htlc.cltv_expiry);
             match &htlc.kind {
+                // The peer may only have waited for us to be back: closing at once would cost both.
+                HtlcKind::Outgoing { .. } if self.patience.is_some() => None,
                 HtlcKind::Outgoing { .. } => {
                     let deadline = cltv_expiry.to_height().plus(OFFERED_GRACE_BLOCKS);
                     let is_committed = htlc.state != UpdateState::Add;
@@ -168,6 +192,7 @@ impl Funded {
         }
         self.ask_points(out);
         self.retry_closing();
+        self.retry_own_secret(out);
         if core::mem::take(&mut self.asked.announcement_failed) {
             self.asked.announcement = false;
         }
@@ -233,12 +258,17 @@ impl Funded {
                 }
                 Ok(())
             }
-            SigningRequest::CheckOwnSecret { number, .. } => {
-                self.own_secret_checked(ctx, number, &answer, out);
+            SigningRequest::CheckOwnSecret { number, secret, .. } => {
+                self.own_secret_checked(ctx, (number, secret), &answer, out);
+                Ok(())
+            }
+            SigningRequest::Counters { .. } => {
+                self.counters_answered(&answer, out);
                 Ok(())
             }
             SigningRequest::CounterpartyCommitment(_)
             | SigningRequest::ValidateHolder(_)
+            | SigningRequest::ValidateRevocation { .. }
             | SigningRequest::RevealSecret { .. }
             | SigningRequest::HolderCommitment(_)
             | SigningRequest::Claim(_)

@@ -5,9 +5,9 @@ use alloc::{
     vec::Vec,
 };
 
-use fulmen_signer::{OutMessage, SigningRequest};
+use fulmen_signer::{HiddenBytes, OutMessage, SigningRequest};
 use fulmen_tx::{CounterpartyCommitment, Side};
-use fulmen_types::{CommitmentNumber, Printable, record::WriteBatch};
+use fulmen_types::{BlockHeight, CommitmentNumber, Printable, Timestamp, record::WriteBatch};
 use fulmen_wire::Message;
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     htlc::{Htlc, HtlcKey, HtlcKind, UpdateState},
     input::ChannelInput,
     output::{ChannelOutput, CloseReason},
-    records,
+    records::{self, remote_commitment_key},
     state::{Core, Status},
 };
 
@@ -41,6 +41,8 @@ pub(crate) struct Changes {
     pub(crate) core: bool,
     pub(crate) htlcs: BTreeSet<HtlcKey>,
     pub(crate) remote_commitments: Vec<CounterpartyCommitment>,
+    /// Commitments of the peer's that were not signed after all.
+    pub(crate) unsigned: Vec<CommitmentNumber>,
 }
 
 /// What is asked of the signer and not answered yet. Not on disk: asked again after a restart.
@@ -50,6 +52,19 @@ pub(crate) struct Asked {
     pub(crate) announcement: bool,
     /// The signer could not; asked again at the next tick.
     pub(crate) announcement_failed: bool,
+    /// A secret that the peer showed on reconnection, which would prove that our state is old. Outlives the
+    /// connection: until it is answered nothing may be broadcast.
+    pub(crate) own_secret: Option<(CommitmentNumber, HiddenBytes)>,
+    /// The signer could not tell; asked again at the next tick.
+    pub(crate) own_secret_failed: bool,
+}
+
+/// After a start the peer has some time to come back before our HTLCs' deadlines count.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    pub(crate) until: Timestamp,
+    /// The first best tip after the start.
+    pub(crate) since: Option<BlockHeight>,
 }
 
 #[derive(Clone, Debug)]
@@ -62,6 +77,13 @@ pub(crate) struct Funded {
     /// `announcement_signatures` went out on this connection.
     pub(crate) announcement_sent: bool,
     pub(crate) usable: bool,
+    /// The last `commitment_signed` was given to the lane once in this run, and in no run before.
+    pub(crate) asked_to_sign_once: bool,
+    /// In this run the peer or the signer has confirmed that no newer state is known.
+    pub(crate) proven: bool,
+    /// Whether it was said that a broadcast is withheld.
+    pub(crate) said_withheld: bool,
+    pub(crate) patience: Option<Patience>,
     pub(crate) changes: Changes,
     /// The channel is over and its records are gone.
     pub(crate) gone: bool,
@@ -77,6 +99,10 @@ impl Funded {
             asked: Asked::default(),
             announcement_sent: false,
             usable: false,
+            asked_to_sign_once: false,
+            proven: false,
+            said_withheld: false,
+            patience: None,
             changes: Changes::default(),
             gone: false,
         }
@@ -100,6 +126,7 @@ impl Funded {
     pub(crate) fn is_usable(&self) -> bool {
         self.is_up()
             && self.is_ready()
+            && self.core.blocked.is_none()
             && self.core.local_shutdown.is_none()
             && self.core.remote_shutdown.is_none()
     }
@@ -162,14 +189,26 @@ impl Funded {
                 if !self.is_alive() {
                     return Err(Refusal::Closed.into());
                 }
-                if matches!(self.link, Link::CheckingSecret(_)) {
+                if self.asked.own_secret.is_some() {
                     return Err(Refusal::WrongState.into());
+                }
+                if self.is_doubtful() {
+                    return Err(Refusal::Unproven.into());
                 }
                 self.say_error("closed by our owner", out);
                 self.force_close(ctx, CloseReason::Requested, out);
             }
             ChannelInput::Signed { request, answer } => {
                 self.signed(ctx, *request, *answer, out)?;
+            }
+            ChannelInput::SigningRefused(refused) => self.signing_refused(&refused, out),
+            ChannelInput::Unblock => self.unblock(out)?,
+            ChannelInput::DeclareRestored => {
+                if self.is_alive() {
+                    self.core.restored = true;
+                    self.proven = false;
+                    self.touch();
+                }
             }
             ChannelInput::Forget => {
                 if self.is_alive() {
@@ -214,8 +253,12 @@ impl Funded {
         }
         if !self.is_alive() || matches!(self.link, Link::Ignoring | Link::CheckingSecret(_)) {
             // BOLT 2, Message Retransmission: in an error state, repeat the error and ignore the rest.
-            if let Message::ChannelReestablish(_) = message {
-                self.repeat_error(out);
+            match &message {
+                Message::ChannelReestablish(_) => self.repeat_error(out),
+                Message::UpdateFulfillHtlc(m) if self.core.blocked.is_some() => {
+                    self.learn_preimage(m, out);
+                }
+                _ => {}
             }
             return;
         }
@@ -402,6 +445,9 @@ impl Funded {
         }
         for key in changes.htlcs {
             records::put_htlc(&self.core.params.keys_id, key, self.htlcs.get(&key), batch);
+        }
+        for number in changes.unsigned {
+            batch.delete(remote_commitment_key(&self.core.params.keys_id, number));
         }
         for commitment in changes.remote_commitments {
             records::put_remote_commitment(&self.core.params.keys_id, &commitment, batch);

@@ -3,7 +3,7 @@
 use alloc::{boxed::Box, string::String, vec::Vec};
 
 use bitcoin::{Amount, ScriptBuf, Transaction, secp256k1::PublicKey};
-use fulmen_signer::{SigningAnswer, SigningRequest};
+use fulmen_signer::{RefusedMessage, SigningAnswer, SigningRequest};
 use fulmen_tx::{ChannelKeysId, ChannelPublicKeys};
 use fulmen_types::{
     BlockHeight, ChannelId, ChannelType, CltvExpiry, FeeratePerKw, HtlcId, Msat, PaymentHash,
@@ -159,6 +159,15 @@ pub enum ChannelInput {
         /// The answer.
         answer: Box<SigningAnswer>,
     },
+    /// The signer will not complete a message of ours; it has not left, nor has anything after it on this
+    /// connection. The channel rests: see [`crate::ChannelOutput::SignerBlocked`].
+    SigningRefused(Box<RefusedMessage>),
+    /// Let the signer be asked again; for a channel that rests.
+    Unblock,
+    /// The records come from a backup that may be old: until the peer or the signer confirms the state,
+    /// nothing new is broadcast. To be given after [`crate::Channel::restore`], before
+    /// [`crate::Channel::re_emit`].
+    DeclareRestored,
     /// The on-chain resolution is done: the channel's records are deleted.
     Forget,
 }

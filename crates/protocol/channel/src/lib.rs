@@ -91,11 +91,12 @@ mod output;
 mod records;
 mod reestablish;
 mod shutdown;
+mod signer_block;
 mod state;
 mod terms;
 mod update;
 
-pub use channel::{Channel, ChannelStatus, HtlcView};
+pub use channel::{Channel, ChannelStatus, Freshness, HtlcView};
 pub use config::{ChannelConfig, ChannelContext};
 pub use error::{ChannelError, ChannelFault, OpenError, Refusal, Remedy, RestoreError, Rule};
 pub use htlc::{HtlcFailure, HtlcResolution, ONION_LEN, UpdateState};

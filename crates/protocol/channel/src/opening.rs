@@ -1,14 +1,19 @@
 //! Before there is a funding transaction: `open_channel` to `funding_signed`. None of this is on disk; a
 //! disconnect ends it (BOLT 2, Message Retransmission).
 
-use alloc::{boxed::Box, collections::BTreeMap, string::String, vec::Vec};
+use alloc::{
+    boxed::Box,
+    collections::BTreeMap,
+    string::{String, ToString},
+    vec::Vec,
+};
 
 use bitcoin::{OutPoint, Transaction, Txid, hashes::Hash, secp256k1::ecdsa::Signature};
 use fulmen_signer::{CommitmentSigning, OutMessage};
 use fulmen_tx::{
     CommitmentContent, CommitmentSecrets, CounterpartyCommitment, Side, build_commitment,
 };
-use fulmen_types::{ChannelId, ChannelType, CommitmentNumber, Feature, HtlcId};
+use fulmen_types::{ChannelId, ChannelType, CommitmentNumber, Feature, HtlcId, Timestamp};
 use fulmen_wire::{
     ANNOUNCE_CHANNEL, AcceptChannel, FundingCreated, FundingSigned, Message, OpenChannel,
 };
@@ -49,6 +54,8 @@ enum Stage {
 pub(crate) struct Opening {
     pub(crate) draft: Draft,
     stage: Stage,
+    /// Since when it waits for that.
+    since: Timestamp,
 }
 
 /// What an input has made of an opening.
@@ -130,6 +137,7 @@ impl Opening {
         let opening = Self {
             draft,
             stage: Stage::Accept,
+            since: ctx.now,
         };
         Ok((opening, alloc::vec![Funded::send(message)]))
     }
@@ -187,6 +195,7 @@ impl Opening {
         let opening = Self {
             draft,
             stage: Stage::Created { remote },
+            since: ctx.now,
         };
         Ok((opening, alloc::vec![Funded::send(message)]))
     }
@@ -205,7 +214,7 @@ impl Opening {
                 ));
                 Ok(Progress::Over)
             }
-            ChannelInput::FundingReady(transaction) => self.funding_ready(transaction, out),
+            ChannelInput::FundingReady(transaction) => self.funding_ready(ctx, transaction, out),
             ChannelInput::FundingFailed(why) => {
                 out.push(self.error("the funding transaction can't be made"));
                 out.push(ChannelOutput::Abandoned(why));
@@ -218,18 +227,40 @@ impl Opening {
             }
             ChannelInput::Connected
             | ChannelInput::Block
-            | ChannelInput::Tick
+            | ChannelInput::DeclareRestored
             | ChannelInput::Commit => Ok(Progress::Opening(self)),
+            ChannelInput::Tick if self.is_overdue(ctx) => {
+                out.push(self.error("the peer did not answer in time"));
+                out.push(abandoned("the peer did not answer in time"));
+                Ok(Progress::Over)
+            }
+            ChannelInput::Tick => Ok(Progress::Opening(self)),
+            // Nothing of it is on disk or in the chain.
+            ChannelInput::SigningRefused(refused) => {
+                out.push(self.error("the channel can't be signed"));
+                out.push(ChannelOutput::Abandoned(refused.error.to_string()));
+                Ok(Progress::Over)
+            }
             ChannelInput::AddHtlc(_) | ChannelInput::UpdateFee(_) => {
                 Err((self, Refusal::NotReady.into()))
             }
             ChannelInput::Resolve { .. }
             | ChannelInput::Signed { .. }
+            | ChannelInput::Unblock
             | ChannelInput::FundingConfirmed { .. }
             | ChannelInput::FundingUnconfirmed
             | ChannelInput::FundingSpent { .. }
             | ChannelInput::FundingUnspent => Err((self, Refusal::WrongState.into())),
         }
+    }
+
+    /// Whether the peer, and not our wallet, keeps us waiting for too long.
+    fn is_overdue(&self, ctx: &ChannelContext<'_>) -> bool {
+        let waits_for_peer = match self.stage {
+            Stage::Accept | Stage::Signed { .. } | Stage::Created { .. } => true,
+            Stage::Funding { .. } => false,
+        };
+        waits_for_peer && ctx.now.millis_since(self.since) >= ctx.config.open_timeout_millis
     }
 
     fn error(&self, text: &str) -> ChannelOutput {
@@ -307,6 +338,7 @@ impl Opening {
 
     fn funding_ready(
         mut self: Box<Self>,
+        ctx: &ChannelContext<'_>,
         transaction: Transaction,
         out: &mut Vec<ChannelOutput>,
     ) -> Result<Progress, (Box<Self>, ChannelError)> {
@@ -336,6 +368,7 @@ impl Opening {
             funding_output_index: vout,
             request: Box::new(self.first_remote_commitment(&remote, outpoint)),
         }));
+        self.since = ctx.now;
         self.stage = Stage::Signed {
             remote,
             outpoint,
@@ -438,9 +471,12 @@ impl Opening {
             mutual_close: None,
             status: Status::Open,
             frozen: None,
+            blocked: None,
+            restored: false,
         };
         let mut funded = Funded::new(core, BTreeMap::new());
         funded.link = Link::Up;
+        funded.proven = true;
         funded.touch();
         funded.changes.remote_commitments.push(commitment);
         Ok(funded)

@@ -24,6 +24,8 @@ use crate::{
 pub enum ChannelOutput {
     /// A message to the peer, in this order.
     Send(OutMessage),
+    /// Close the connection with the peer and connect again: the channel begins anew with it.
+    ResetConnection,
     /// Close the connection with the peer, after the messages before it have left.
     CloseConnection,
     /// Ask the wallet for a signed transaction that pays this; the answer is
@@ -121,7 +123,13 @@ pub enum ChannelOutput {
         /// Who began it.
         initiator: Side,
     },
-    /// The peer has proved that our state is old: nothing is broadcast; the peer is asked to close.
+    /// The signer refused what the channel needs, in its words: the channel says and signs nothing until
+    /// [`crate::ChannelInput::Unblock`]. It can still be closed by force.
+    SignerBlocked(alloc::string::String),
+    /// We would close by our commitment, for this reason, but the state was restored from a backup and
+    /// may be old: nothing is broadcast.
+    BroadcastWithheld(CloseReason),
+    /// The peer or the signer has proved that our state is old: nothing is broadcast; the peer is asked to close.
     Stale,
     /// The channel is over without a trace on chain: it was never funded, or the fundee forgot it. Its
     /// records are deleted, leases may go.

@@ -17,7 +17,8 @@ use crate::{
 };
 
 /// What the peer is told when our state is old.
-const STALE_TEXT: &str = "channel_reestablish: our state is old: please close the channel";
+pub(crate) const STALE_TEXT: &str =
+    "channel_reestablish: our state is old: please close the channel";
 
 /// How many revocations the peer has of us, as it says.
 enum Revocations {
@@ -109,6 +110,12 @@ impl Funded {
             return Err(Rule::ReestablishCommitmentNumber);
         };
 
+        self.prove();
+        if self.core.blocked.is_some() {
+            self.link = Link::Ignoring;
+            self.say_blocked(out);
+            return Ok(());
+        }
         self.link = Link::Up;
         // BOLT 2: channel_ready again, while neither has seen a commitment after the first.
         if m.next_commitment_number == 1
@@ -136,42 +143,56 @@ impl Funded {
             .and_then(CommitmentNumber::new)
             .ok_or(Rule::ReestablishRevocationNumber)?;
         self.link = Link::CheckingSecret(number);
+        let secret = HiddenBytes::new(m.your_last_per_commitment_secret);
+        self.asked.own_secret = Some((number, secret));
+        self.ask_own_secret(out);
+        Ok(())
+    }
+
+    fn ask_own_secret(&mut self, out: &mut Vec<ChannelOutput>) {
+        let Some((number, secret)) = self.asked.own_secret else {
+            return;
+        };
+        self.asked.own_secret_failed = false;
         out.push(ChannelOutput::AskSign(Box::new(
             SigningRequest::CheckOwnSecret {
                 keys_id: self.core.params.keys_id,
                 number,
-                secret: HiddenBytes::new(m.your_last_per_commitment_secret),
+                secret,
             },
         )));
-        Ok(())
+    }
+
+    /// The signer could not tell before.
+    pub(crate) fn retry_own_secret(&mut self, out: &mut Vec<ChannelOutput>) {
+        if self.asked.own_secret_failed {
+            self.ask_own_secret(out);
+        }
     }
 
     pub(crate) fn own_secret_checked(
         &mut self,
         ctx: &ChannelContext<'_>,
-        number: CommitmentNumber,
+        asked: (CommitmentNumber, HiddenBytes),
         answer: &SigningAnswer,
         out: &mut Vec<ChannelOutput>,
     ) {
-        if self.link != Link::CheckingSecret(number) || !self.is_alive() {
+        if self.asked.own_secret != Some(asked) || !self.is_alive() {
             return;
         }
         match answer {
             SigningAnswer::OwnSecret(true) => {
-                self.drop_uncommitted(out);
-                self.core.status = Status::Stale;
-                self.touch();
-                out.push(ChannelOutput::Stale);
-                // BOLT 2: the error asks the peer to fail the channel, and we wait for it.
-                self.say_error(STALE_TEXT, out);
-                self.link = Link::Ignoring;
+                self.asked.own_secret = None;
+                self.become_stale(out);
             }
-            SigningAnswer::OwnSecret(false) => self.fault(ctx, Rule::ReestablishSecret, out),
-            // No conclusion: asked again at the next connection.
-            _ => {
-                self.link = Link::Ignoring;
-                out.push(ChannelOutput::CloseConnection);
+            SigningAnswer::OwnSecret(false) => {
+                self.asked.own_secret = None;
+                // The peer may have gone since.
+                if self.link == Link::CheckingSecret(asked.0) {
+                    self.fault(ctx, Rule::ReestablishSecret, out);
+                }
             }
+            _ => self.asked.own_secret_failed = true,
         }
     }
 

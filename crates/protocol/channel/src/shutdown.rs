@@ -55,6 +55,9 @@ impl Funded {
         if !self.is_alive() {
             return Err(Refusal::Closed.into());
         }
+        if self.core.blocked.is_some() {
+            return Err(Refusal::SignerBlocked.into());
+        }
         if self.core.local_shutdown.is_some() {
             return Err(Refusal::ShuttingDown.into());
         }

@@ -10,7 +10,7 @@ use fulmen_tx::{ChannelParameters, CommitmentSecrets, Side};
 use fulmen_types::{
     BlockHeight, ChannelId, ChannelType, CltvExpiry, CommitmentNumber, FeeratePerKw, HtlcId, Msat,
     ShortChannelId, Timestamp,
-    codec::{Decode, DecodeError, Encode, Reader, U16Bytes, decode_list},
+    codec::{Decode, DecodeError, Encode, Reader, decode_list, decode_text, encode_text},
 };
 
 use crate::{error::Rule, htlc::UpdateState, output::CloseReason};
@@ -108,6 +108,13 @@ pub(crate) enum Status {
     Stale,
 }
 
+/// The signer refused what the channel needed: it says and signs nothing until its owner unblocks it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SignerBlock {
+    /// What the signer said.
+    pub(crate) reason: String,
+}
+
 /// The funding output is spent on chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Frozen {
@@ -179,6 +186,9 @@ pub(crate) struct Core {
     pub(crate) mutual_close: Option<Transaction>,
     pub(crate) status: Status,
     pub(crate) frozen: Option<Frozen>,
+    pub(crate) blocked: Option<SignerBlock>,
+    /// Taken from a backup, and not yet proven to be the newest.
+    pub(crate) restored: bool,
 }
 
 impl Core {
@@ -349,7 +359,7 @@ impl Encode for CloseReason {
             }
             Self::PeerError(text) => {
                 out.push(2);
-                U16Bytes(text.as_bytes().to_vec()).encode(out);
+                encode_text(text, out);
             }
             Self::OfferedHtlcExpired {
                 id,
@@ -384,10 +394,7 @@ impl Decode for CloseReason {
         Ok(match u8::decode(r)? {
             0 => Self::Requested,
             1 => Self::PeerFault(Rule::decode(r)?),
-            2 => Self::PeerError(
-                String::from_utf8(U16Bytes::decode(r)?.0)
-                    .map_err(|_| DecodeError::InvalidValue("text that is not UTF-8"))?,
-            ),
+            2 => Self::PeerError(decode_text(r)?),
             3 => {
                 let (id, cltv_expiry, deadline) = htlc(r)?;
                 Self::OfferedHtlcExpired {
@@ -410,8 +417,22 @@ impl Decode for CloseReason {
     }
 }
 
-/// Version 1 of the record.
-const VERSION: u8 = 1;
+impl Encode for SignerBlock {
+    fn encode(&self, out: &mut Vec<u8>) {
+        encode_text(&self.reason, out);
+    }
+}
+
+impl Decode for SignerBlock {
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            reason: decode_text(r)?,
+        })
+    }
+}
+
+/// The version of the record.
+const VERSION: u8 = 2;
 
 macro_rules! core_record {
     ($($field:ident),* $(,)?) => {
@@ -481,4 +502,6 @@ core_record!(
     mutual_close,
     status,
     frozen,
+    blocked,
+    restored,
 );

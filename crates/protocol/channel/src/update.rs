@@ -35,6 +35,8 @@ impl Funded {
     fn check_may_update(&self) -> Result<(), Refusal> {
         if !self.is_alive() {
             Err(Refusal::Closed)
+        } else if self.core.blocked.is_some() {
+            Err(Refusal::SignerBlocked)
         } else if self.link != Link::Up {
             Err(Refusal::NotConnected)
         } else if !self.is_ready() {

@@ -329,6 +329,42 @@ fn an_error_or_a_deadline_waits_for_the_check_of_a_secret() {
     assert!(matches!(pair.a.outbox.back(), Some(Message::Error(_))));
 }
 
+/// Who shows the secret and goes must not make us broadcast what it punishes.
+#[test]
+fn a_secret_of_the_future_counts_though_the_peer_is_gone() {
+    for answered in [false, true] {
+        let mut pair = with_old_store_of_a();
+        pair.a.withhold_secret_checks = true;
+        pair.connect();
+        pair.run();
+        let request = Box::new(pair.a.withheld.pop().expect("the question is out"));
+        pair.disconnect();
+        pair.a.events.clear();
+        if !answered {
+            // A signer that can't tell is asked again.
+            let answer = Box::new(fulmen_signer::SigningAnswer::Unavailable);
+            let request = request.clone();
+            pair.input(Who::A, ChannelInput::Signed { request, answer })
+                .unwrap();
+            assert!(pair.a.withheld.is_empty());
+            pair.input(Who::A, ChannelInput::Tick).unwrap();
+            assert_eq!(pair.a.withheld.len(), 1);
+        }
+        pair.world.tip = pair.world.tip.plus(1_000);
+        pair.input(Who::A, ChannelInput::Block).unwrap();
+        pair.input(Who::A, ChannelInput::ForceClose).unwrap_err();
+        let answer = Box::new(pair.a.signer.answer(&request));
+        pair.input(Who::A, ChannelInput::Signed { request, answer })
+            .unwrap();
+        assert_eq!(pair.a.channel().status(), ChannelStatus::Stale);
+        assert!(
+            !pair
+                .a
+                .has_event(|e| matches!(e, ChannelOutput::ForceClosing(_)))
+        );
+    }
+}
+
 #[test]
 fn a_peer_that_is_behind_is_told_and_waited_for() {
     let mut pair = with_old_store_of_a();

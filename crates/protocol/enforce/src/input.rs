@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use bitcoin::{OutPoint, Transaction, TxOut};
 use fulmen_tx::{CounterpartyCommitment, Secp};
-use fulmen_types::{BlockHeight, CommitmentNumber, FeeratePerKw, PaymentPreimage, Timestamp};
+use fulmen_types::{BlockHeight, CommitmentNumber, Feerates, PaymentPreimage, Timestamp};
 
 /// What every step knows of the world.
 #[derive(Clone, Copy, Debug)]
@@ -16,20 +16,7 @@ pub struct EnforceContext<'a> {
     /// The tip of the chain that the node has processed, the block of this step included.
     pub tip: BlockHeight,
     /// What feerates get a transaction confirmed.
-    pub feerates: ClaimFeerates,
-}
-
-/// Estimates of feerates, by how soon a claim must confirm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClaimFeerates {
-    /// Without a deadline.
-    pub background: FeeratePerKw,
-    /// Within about six blocks.
-    pub normal: FeeratePerKw,
-    /// Within one or two blocks.
-    pub urgent: FeeratePerKw,
-    /// The least that mempools take now.
-    pub floor: FeeratePerKw,
+    pub feerates: Feerates,
 }
 
 /// A claim of one resolution: a set of outputs that are spent together, with all the attempts at it. Also

@@ -52,9 +52,7 @@ mod view;
 
 pub use classify::{SpendKind, classify};
 pub use evidence::Evidence;
-pub use input::{
-    BroadcastId, BroadcastVerdict, ClaimFeerates, ClaimId, EnforceContext, EnforceInput, WalletCoin,
-};
+pub use input::{BroadcastId, BroadcastVerdict, ClaimId, EnforceContext, EnforceInput, WalletCoin};
 pub use output::{BroadcastClass, EnforceEvent, EnforceOutput, PendingSweep, SweepKind};
 pub use reserve::{RESERVED_HTLCS_PER_CHANNEL, required_reserve};
 pub use resolution::Resolution;

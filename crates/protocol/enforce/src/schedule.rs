@@ -1,9 +1,7 @@
 //! How much to pay, and when to pay more.
 
 use bitcoin::Amount;
-use fulmen_types::{BlockHeight, FeeratePerKw};
-
-use crate::input::ClaimFeerates;
+use fulmen_types::{BlockHeight, FeeratePerKw, Feerates};
 
 /// How deep a block must be before what it says is told upstream: deeper than reorganisations go in
 /// practice (BOLT 5 asks for a reasonable depth).
@@ -38,7 +36,7 @@ pub(crate) struct Urgency {
 pub(crate) fn urgency(
     deadline: Option<BlockHeight>,
     tip: BlockHeight,
-    feerates: &ClaimFeerates,
+    feerates: &Feerates,
 ) -> Urgency {
     let remaining = deadline.map(|d| d.to_u32().saturating_sub(tip.to_u32()));
     let (target, interval, budget_percent) = match remaining {
@@ -87,7 +85,7 @@ pub(crate) fn percent_floor(amount: Amount, percent: u64) -> Amount {
 mod tests {
     use super::*;
 
-    const FEERATES: ClaimFeerates = ClaimFeerates {
+    const FEERATES: Feerates = Feerates {
         background: FeeratePerKw::new(500),
         normal: FeeratePerKw::new(1_000),
         urgent: FeeratePerKw::new(4_000),

@@ -291,7 +291,7 @@ fn the_reserve_is_enough() {
     let feerate = 2_000;
     let reserve = required_reserve(1, FeeratePerKw::new(feerate));
     let mut world = World::new(ANCHORS);
-    world.feerates = fulmen_enforce::ClaimFeerates {
+    world.feerates = fulmen_types::Feerates {
         background: FeeratePerKw::new(feerate),
         normal: FeeratePerKw::new(feerate),
         urgent: FeeratePerKw::new(feerate),

@@ -7,14 +7,14 @@ use fulmen_channel::{
     Channel, ChannelContext, ChannelError, ChannelInput, ChannelOutput, CloseReason, HtlcFailure,
 };
 use fulmen_enforce::EnforceInput;
-use fulmen_payments::ForwardPolicy;
-use fulmen_signer::BroadcastTx;
+use fulmen_payments::{ForwardPolicy, PolicyHistory};
+use fulmen_signer::{BroadcastTx, RefusedMessage};
 use fulmen_tx::{ChannelKeysId, Side};
 use fulmen_types::{ChannelId, CommitmentNumber, Features, ShortChannelId, Timestamp};
 use fulmen_wire::ChannelAnnouncement;
 
 use crate::{
-    effects::{ActionKind, DisconnectReason, NoteLevel, ReleaseClass, Scope},
+    effects::{ActionKind, DisconnectReason, Lane, NoteLevel, ReleaseClass, Scope},
     event::{CloseInitiator, Event},
     input::CommandId,
     node::Node,
@@ -28,8 +28,6 @@ use crate::{
 const TICK_MILLIS: u64 = 10_000;
 /// How long updates may wait for the peer's `revoke_and_ack`.
 const STALLED_MILLIS: u64 = 60_000;
-/// A commitment feerate off by this factor in percent is changed.
-const FEERATE_DRIFT_PERCENT: u64 = 20;
 
 /// A channel and what the node keeps beside it.
 #[derive(Clone, Debug)]
@@ -54,6 +52,8 @@ pub(crate) struct ChannelEntry {
     pub(crate) gossip_id: Option<ShortChannelId>,
     /// What both ends have signed.
     pub(crate) announcement: Option<Box<ChannelAnnouncement>>,
+    /// What we ask for forwarding over it.
+    pub(crate) policy: PolicyHistory,
     /// What the peer asks for forwarding to us.
     pub(crate) peer_policy: Option<ForwardPolicy>,
 }
@@ -179,6 +179,9 @@ impl Node {
             ChannelOutput::CloseConnection => {
                 let why = "a message of the peer broke the rules of BOLT 2".to_string();
                 self.close_connection(step, peer, DisconnectReason::ProtocolViolation(why));
+            }
+            ChannelOutput::ResetConnection => {
+                self.close_connection(step, peer, DisconnectReason::ChannelReset);
             }
             ChannelOutput::AskFunding {
                 script_pubkey,
@@ -316,6 +319,22 @@ impl Node {
                 let message = alloc::format!(
                     "channel {channel_id} with {peer}: the peer has proved that our state is old. \
                      Nothing is broadcast; the peer was asked to close. Was an old backup restored?"
+                );
+                self.event(step, Event::Alert { message });
+            }
+            ChannelOutput::SignerBlocked(reason) => {
+                let event = Event::SignerBlocked {
+                    channel_id,
+                    peer,
+                    reason,
+                };
+                self.event(step, event);
+            }
+            ChannelOutput::BroadcastWithheld(reason) => {
+                let message = alloc::format!(
+                    "channel {channel_id} with {peer}: {reason}. Its state was restored from a backup \
+                     and nobody has confirmed it, so nothing is broadcast. Ask the peer to connect, or \
+                     to close the channel"
                 );
                 self.event(step, Event::Alert { message });
             }
@@ -471,6 +490,23 @@ impl Node {
         }
     }
 
+    /// The signer will not complete a message of a channel.
+    pub(crate) fn signing_refused(
+        &mut self,
+        step: &mut Step,
+        lane: Lane,
+        refused: Box<RefusedMessage>,
+    ) {
+        let (name, error) = (refused.message.name(), &refused.error);
+        let text = alloc::format!("{name} to {} was not signed: {error}", lane.peer);
+        step.note(NoteLevel::Warn, text);
+        let channel_id = lane.channel.unwrap_or(ChannelId::ALL);
+        if let Some(keys_id) = self.by_channel_id.get(&(lane.peer, channel_id)) {
+            let input = ChannelInput::SigningRefused(refused);
+            step.work.push_back(Work::Channel(*keys_id, input));
+        }
+    }
+
     /// HTLCs that a peer leaves waiting would keep those that they were forwarded from open until those
     /// expire, and close a channel that has nothing to do with it. A disconnect takes them back.
     fn look_for_stall(&mut self, step: &mut Step, keys_id: ChannelKeysId) {
@@ -504,14 +540,7 @@ impl Node {
     pub(crate) fn feerates_changed(&mut self, step: &mut Step, feerates: fulmen_types::Feerates) {
         self.feerates = feerates;
         for (keys_id, entry) in &self.channels {
-            let Some((current, wanted)) = entry.feerate_to_update(&feerates) else {
-                continue;
-            };
-            let (a, b) = (
-                u64::from(current.to_sat_per_kw()),
-                u64::from(wanted.to_sat_per_kw()),
-            );
-            if a.abs_diff(b) * 100 >= a * FEERATE_DRIFT_PERCENT {
+            if let Some(wanted) = entry.channel.feerate_to_change_to(&feerates) {
                 step.work
                     .push_back(Work::Channel(*keys_id, ChannelInput::UpdateFee(wanted)));
             }

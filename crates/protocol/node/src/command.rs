@@ -34,6 +34,9 @@ pub enum Command {
         /// Together with the peer, or alone.
         mode: CloseMode,
     },
+    /// Let the signer be asked again for a channel that rests because it refused something. The connection
+    /// with the peer is made anew.
+    UnblockChannel(ChannelSelector),
     /// Make an invoice. Answered with its text.
     CreateInvoice {
         /// What to ask for; `None` leaves it to the payer.

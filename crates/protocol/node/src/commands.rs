@@ -17,6 +17,7 @@ use fulmen_payments::{
 };
 use fulmen_router::{DEFAULT_MAX_TOTAL_CLTV, FirstHop, HintHop};
 use fulmen_signer::{SigningAnswer, SigningRequest};
+use fulmen_tx::ChannelKeysId;
 use fulmen_types::{
     CltvExpiryDelta, Feature, Features, Msat, NodeId, PaymentHash, PaymentPreimage, PaymentSecret,
     record::{RecordKey, Space},
@@ -55,6 +56,7 @@ impl Node {
             Command::Disconnect { peer, force } => self.disconnect(step, id, peer, force),
             Command::OpenChannel(command) => self.open_channel(step, id, command),
             Command::CloseChannel { channel, mode } => self.close_channel(step, id, channel, mode),
+            Command::UnblockChannel(channel) => self.unblock_channel(step, id, channel),
             Command::CreateInvoice {
                 amount,
                 description,
@@ -88,19 +90,37 @@ impl Node {
         step.act(ActionKind::Event(event));
     }
 
+    fn select(
+        &self,
+        ChannelSelector::Id(channel_id): ChannelSelector,
+    ) -> Result<ChannelKeysId, CommandError> {
+        self.channels
+            .iter()
+            .find(|(_, entry)| entry.channel_id == channel_id)
+            .map(|(keys_id, _)| *keys_id)
+            .ok_or(CommandError::UnknownChannel(channel_id))
+    }
+
+    fn unblock_channel(&mut self, step: &mut Step, id: CommandId, channel: ChannelSelector) {
+        let reply = self.select(channel).and_then(|keys_id| {
+            self.try_channel_input(step, keys_id, ChannelInput::Unblock)
+                .map_err(|_| {
+                    CommandError::Refused("the channel is not blocked by its signer".into())
+                })
+        });
+        self.reply(step, id, reply.map(|()| Reply::Done));
+    }
+
     fn close_channel(
         &mut self,
         step: &mut Step,
         id: CommandId,
-        ChannelSelector::Id(channel_id): ChannelSelector,
+        channel: ChannelSelector,
         mode: CloseMode,
     ) {
-        let found = self
-            .channels
-            .iter()
-            .find(|(_, e)| e.channel_id == channel_id);
-        let Some(keys_id) = found.map(|(keys_id, _)| *keys_id) else {
-            return self.reply(step, id, Err(CommandError::UnknownChannel(channel_id)));
+        let keys_id = match self.select(channel) {
+            Ok(keys_id) => keys_id,
+            Err(error) => return self.reply(step, id, Err(error)),
         };
         let input = match mode {
             CloseMode::Cooperative {
@@ -130,8 +150,8 @@ impl Node {
         description: String,
         expiry_secs: u32,
     ) {
-        let preimage = PaymentPreimage::new(self.entropy.draw("preimage"));
-        let payment_secret = PaymentSecret::new(self.entropy.draw("payment secret"));
+        let preimage = PaymentPreimage::new(self.entropy.next_bytes());
+        let payment_secret = PaymentSecret::new(self.entropy.next_bytes());
         let payment_hash = preimage.payment_hash();
         let mut details = InvoiceDetails::new(
             Currency::of(self.config.network),

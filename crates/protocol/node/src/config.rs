@@ -38,6 +38,11 @@ pub struct NodeConfig {
     pub max_pending_opens: usize,
     /// Peers without a channel that may be connected with us at a time, of those that come by themselves.
     pub max_strangers: usize,
+    /// The records come from a backup that may be old. No channel is closed by our commitment until its
+    /// peer or the signer has confirmed its state: an old one would give everything to the peer. To be set
+    /// for the first start after a restore; the channels remember it. Old files that are restored without
+    /// saying so can't be told from the newest before a peer connects.
+    pub declared_restore: bool,
 }
 
 impl NodeConfig {
@@ -70,6 +75,7 @@ impl NodeConfig {
             max_pending_opens_per_peer: 4,
             max_pending_opens: 50,
             max_strangers: 500,
+            declared_restore: false,
         }
     }
 

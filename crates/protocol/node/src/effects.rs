@@ -87,6 +87,8 @@ pub enum DisconnectReason {
     Incompatible(String),
     /// The peer did not answer in time.
     Timeout,
+    /// A channel begins anew with the peer.
+    ChannelReset,
 }
 
 /// The kinds of things to do.

@@ -5,10 +5,8 @@ use alloc::{string::String, vec::Vec};
 use bitcoin::{Amount, OutPoint, Txid, secp256k1::PublicKey};
 use fulmen_types::{
     BlockHeight, ChannelId, Msat, PaymentHash, PaymentPreimage, Timestamp,
-    codec::{Decode, DecodeError, Encode, Reader},
+    codec::{Decode, DecodeError, Encode, Reader, decode_text, encode_text},
 };
-
-use crate::text::{decode_text, encode_text};
 
 /// An event with its number and time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +140,16 @@ pub enum Event {
         amount: Msat,
         /// What we earned.
         fee: Msat,
+    },
+    /// The signer refused what a channel needs: it rests until it is unblocked. It can still be closed by
+    /// force.
+    SignerBlocked {
+        /// The channel.
+        channel_id: ChannelId,
+        /// With whom.
+        peer: PublicKey,
+        /// What the signer said.
+        reason: String,
     },
     /// Something that a person should look at.
     Alert {
@@ -291,6 +299,16 @@ impl Encode for Event {
                 out.push(13);
                 encode_text(message, out);
             }
+            Self::SignerBlocked {
+                channel_id,
+                peer,
+                reason,
+            } => {
+                out.push(14);
+                channel_id.encode(out);
+                peer.encode(out);
+                encode_text(reason, out);
+            }
         }
     }
 }
@@ -361,6 +379,11 @@ impl Decode for Event {
             },
             13 => Self::Alert {
                 message: decode_text(r)?,
+            },
+            14 => Self::SignerBlocked {
+                channel_id: Decode::decode(r)?,
+                peer: Decode::decode(r)?,
+                reason: decode_text(r)?,
             },
             _ => return Err(DecodeError::InvalidValue("event of a newer version")),
         })

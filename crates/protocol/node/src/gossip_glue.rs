@@ -267,7 +267,7 @@ impl Node {
             return;
         };
         entry.gossip_id = Some(id);
-        let forward = self.config.forward;
+        let forward = *entry.policy.current();
         let htlc_maximum = forward
             .htlc_maximum
             .min(entry.peer_max_in_flight())

@@ -12,8 +12,8 @@ use fulmen_onion::{
 };
 use fulmen_payments::{
     Asked, HtlcLink, IncomingRef, NewHtlc, OfferedHtlc, OutgoingChannel,
-    OutgoingFailure as Failure, PolicyHistory, Received, ReceivedHtlc, Refusal, Resolution,
-    check_forward, fail, fail_upstream, read_onion, refuse_unreadable,
+    OutgoingFailure as Failure, Received, ReceivedHtlc, Refusal, Resolution, check_forward, fail,
+    fail_upstream, read_onion, refuse_unreadable,
 };
 use fulmen_signer::{SigningAnswer, SigningRequest};
 use fulmen_tx::ChannelKeysId;
@@ -276,9 +276,8 @@ impl Node {
             Some((id, _)) => (Some(id), self.own_channel_update(id)),
             None => (None, Vec::new()),
         };
-        let policy = PolicyHistory::new(self.config.forward);
         let outgoing = next.map(|(_, entry)| OutgoingChannel {
-            policy: &policy,
+            policy: &entry.policy,
             usable: entry.usable,
             disabled: false,
             channel_update: &update,

@@ -1,14 +1,16 @@
 //! What goes into the node.
 
-use alloc::{string::String, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
 use bitcoin::{BlockHash, Transaction, secp256k1::PublicKey};
+use fulmen_signer::RefusedMessage;
 use fulmen_types::{BlockHeight, Feerates};
 use fulmen_wire::Message;
 
 use crate::{
     command::Command,
+    effects::Lane,
     port::{Answer, WalletBalance},
 };
 
@@ -141,6 +143,13 @@ pub enum Input {
         id: CommandId,
         /// What to do.
         command: Command,
+    },
+    /// The signer will not complete a message. It has not left, nor has anything after it in its lane.
+    SigningRefused {
+        /// Where it should have left.
+        lane: Lane,
+        /// The message, and why.
+        refused: Box<RefusedMessage>,
     },
     /// The answer to a request of ours.
     Answer {

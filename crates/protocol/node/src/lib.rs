@@ -12,7 +12,6 @@ mod command;
 mod commands;
 mod config;
 mod effects;
-mod entropy;
 mod event;
 mod events;
 mod gossip_glue;
@@ -27,8 +26,8 @@ mod query;
 mod replies;
 mod requests;
 mod restore;
+mod silence;
 mod step;
-mod text;
 mod work;
 
 pub use chain::ChainError;
@@ -51,6 +50,8 @@ pub use port::{
 pub use query::{BalanceInfo, ChannelInfo, ChannelState, NodeInfo, PeerInfo};
 pub use restore::{Records, RestoreError};
 
+/// Whether a channel's state is known to be the newest.
+pub use fulmen_channel::Freshness;
 /// A confirmed output of the wallet.
 pub use fulmen_enforce::WalletCoin as Coin;
 /// What the chain says of a channel's output.

@@ -13,14 +13,15 @@ use fulmen_enforce::Resolution;
 use fulmen_gossip::Gossip;
 use fulmen_payments::{IncomingRef, Invoices, Outgoing};
 use fulmen_tx::{ChannelKeysId, Secp};
-use fulmen_types::{BlockHeight, ChannelId, Features, Feerates, NodeId, ShortChannelId, Timestamp};
+use fulmen_types::{
+    BlockHeight, ChannelId, Features, Feerates, KeyStream, NodeId, ShortChannelId, Timestamp,
+};
 
 use crate::{
     chain::ChainState,
     channels::ChannelEntry,
     config::NodeConfig,
     effects::{Effects, NoteLevel},
-    entropy::Entropy,
     events::Events,
     input::Input,
     opening::Gathering,
@@ -42,7 +43,7 @@ pub struct Node {
     /// Our key.
     pub(crate) identity: PublicKey,
     pub(crate) secp: Secp,
-    pub(crate) entropy: Entropy,
+    pub(crate) entropy: KeyStream,
     /// The last step's number.
     pub(crate) seq: u64,
     pub(crate) chain: ChainState,
@@ -50,6 +51,8 @@ pub struct Node {
     pub(crate) wallet: WalletBalance,
     pub(crate) requests: Requests,
     pub(crate) events: Events,
+    /// After a start: when peers have had their time to come back, and deadlines count.
+    pub(crate) grace_ends: Option<Timestamp>,
     pub(crate) peers: BTreeMap<PublicKey, Peer>,
     pub(crate) channels: BTreeMap<ChannelKeysId, ChannelEntry>,
     /// Channels by what their peer calls them.
@@ -105,6 +108,7 @@ impl Node {
 
     pub(crate) fn begin(&mut self, now: Timestamp) -> Step {
         self.seq += 1;
+        self.requests.begin(now);
         Step::new(now, self.seq)
     }
 
@@ -139,6 +143,7 @@ impl Node {
             Input::Feerates(feerates) => self.feerates_changed(step, feerates),
             Input::WalletBalance(balance) => self.wallet = balance,
             Input::Command { id, command } => self.command(step, id, command),
+            Input::SigningRefused { lane, refused } => self.signing_refused(step, lane, refused),
             Input::Answer { id, answer } => self.answer(step, id, answer),
             Input::Tick => {}
         }
@@ -178,6 +183,8 @@ impl Node {
         self.read_onions_again(step);
         self.tick_channels(step);
         self.tick_peers(step);
+        self.end_grace(step);
+        self.give_up_on_ports(step);
         self.tick_gossip(step);
     }
 
@@ -189,6 +196,8 @@ impl Node {
             self.channels_next_wake(now),
             self.unread_wake(),
             self.peers_next_wake(),
+            self.grace_ends.filter(|_| self.chain.synced),
+            self.requests.next_wake(),
         ];
         // Never in the past: a driver that sleeps until then must not spin.
         timers

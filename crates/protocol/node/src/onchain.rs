@@ -3,7 +3,7 @@
 use alloc::{string::ToString, vec::Vec};
 
 use bitcoin::Transaction;
-use fulmen_channel::{ChannelInput, EnforcementData, remote_commitment_key};
+use fulmen_channel::{ChannelInput, EnforcementData};
 use fulmen_enforce::{
     BroadcastClass, BroadcastVerdict, EnforceContext, EnforceEvent, EnforceInput, EnforceOutput,
     Evidence, Resolution, SpendKind, Start,
@@ -140,6 +140,23 @@ impl Node {
         self.gossip_block_disconnected(step, block);
     }
 
+    /// After a start the peers have had their time to come back: deadlines run without waiting for the next
+    /// block.
+    pub(crate) fn end_grace(&mut self, step: &mut Step) {
+        if self.chain.synced && self.grace_ends.is_some_and(|at| step.now >= at) {
+            self.grace_ends = None;
+            self.run_deadlines(step);
+        }
+    }
+
+    fn run_deadlines(&self, step: &mut Step) {
+        let blocks = self
+            .channels
+            .keys()
+            .map(|keys_id| Work::Channel(*keys_id, ChannelInput::Block));
+        step.work.extend(blocks);
+    }
+
     /// The source has caught up: now deadlines run.
     pub(crate) fn best_tip(&mut self, step: &mut Step, tip: BlockId) {
         if tip != self.chain.tip() {
@@ -149,11 +166,7 @@ impl Node {
             );
         }
         self.chain.synced = true;
-        let channels: Vec<ChannelKeysId> = self.channels.keys().copied().collect();
-        for keys_id in channels {
-            step.work
-                .push_back(Work::Channel(keys_id, ChannelInput::Block));
-        }
+        self.run_deadlines(step);
         while let Some(work) = step.work.pop_front() {
             self.work(step, work);
         }
@@ -191,11 +204,10 @@ impl Node {
             sweep_script: data.sweep_script,
             shutdown_scripts: data.shutdown_scripts,
         };
-        let feerates = claim_feerates(&self.feerates);
         let ctx = EnforceContext {
             now: step.now,
             tip: self.chain.height(),
-            feerates,
+            feerates: self.feerates,
             secp: &self.secp,
         };
         step.scopes.insert(Scope::Channel(keys_id));
@@ -229,11 +241,10 @@ impl Node {
         let Some(resolution) = self.resolutions.get_mut(&keys_id) else {
             return;
         };
-        let feerates = claim_feerates(&self.feerates);
         let ctx = EnforceContext {
             now: step.now,
             tip: self.chain.height(),
-            feerates,
+            feerates: self.feerates,
             secp: &self.secp,
         };
         step.scopes.insert(Scope::Channel(keys_id));
@@ -312,11 +323,7 @@ impl Node {
                 step.act(ActionKind::Ask { id, ask });
             }
             EnforceOutput::AskRecord { number } => {
-                let id = self
-                    .requests
-                    .open(Pending::RemoteCommitment(keys_id, number));
-                let ask = Ask::Record(remote_commitment_key(&keys_id, number));
-                step.act_as(ReleaseClass::Now, ActionKind::Ask { id, ask });
+                self.ask_remote_commitment(step, keys_id, number);
             }
             EnforceOutput::ReleaseCoins { lease } => {
                 self.release_coins(step, CoinPurpose::Claim(keys_id, lease));
@@ -521,16 +528,5 @@ pub(crate) const fn spend_kind(kind: &SpendKind) -> &'static str {
         SpendKind::Revoked { .. } => "revoked",
         SpendKind::Future { .. } => "future",
         SpendKind::Unknown => "unknown",
-    }
-}
-
-pub(crate) const fn claim_feerates(
-    feerates: &fulmen_types::Feerates,
-) -> fulmen_enforce::ClaimFeerates {
-    fulmen_enforce::ClaimFeerates {
-        background: feerates.background,
-        normal: feerates.normal,
-        urgent: feerates.urgent,
-        floor: feerates.floor,
     }
 }

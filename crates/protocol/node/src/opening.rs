@@ -6,6 +6,7 @@ use fulmen_channel::{
     UpfrontShutdown,
 };
 use fulmen_enforce::required_reserve;
+use fulmen_payments::PolicyHistory;
 use fulmen_signer::{SigningAnswer, SigningRequest};
 use fulmen_tx::{ChannelKeysId, ChannelPublicKeys};
 use fulmen_types::{ChannelId, CommitmentNumber, Feature, ShortChannelId};
@@ -180,7 +181,7 @@ impl Node {
     }
 
     fn gather(&mut self, step: &mut Step, peer: PublicKey, purpose: Purpose) {
-        let keys_id = ChannelKeysId::new(self.entropy.draw("channel keys id"));
+        let keys_id = ChannelKeysId::new(self.entropy.next_bytes());
         let gathering = Gathering {
             peer,
             purpose,
@@ -242,7 +243,7 @@ impl Node {
         }
     }
 
-    fn gathering_failed(&mut self, step: &mut Step, keys_id: ChannelKeysId, why: &str) {
+    pub(crate) fn gathering_failed(&mut self, step: &mut Step, keys_id: ChannelKeysId, why: &str) {
         let Some(gathering) = self.gathering.remove(&keys_id) else {
             return;
         };
@@ -281,7 +282,7 @@ impl Node {
             points: [first, second, third],
         };
         let alias = self.new_alias();
-        let temporary_channel_id = ChannelId::new(self.entropy.draw("temporary channel id"));
+        let temporary_channel_id = ChannelId::new(self.entropy.next_bytes());
         let Some((_, peer_features)) = self.peers.get(&peer).and_then(|p| p.ready()) else {
             if let Purpose::Open(id, command) = purpose {
                 self.reply(step, id, Err(CommandError::PeerNotConnected(command.peer)));
@@ -357,6 +358,7 @@ impl Node {
             events_said: EventsSaid::default(),
             gossip_id: None,
             announcement: None,
+            policy: PolicyHistory::new(self.config.forward),
             peer_policy: None,
         };
         self.by_channel_id.insert((peer, channel_id), keys_id);
@@ -367,7 +369,7 @@ impl Node {
     /// An alias that no channel of ours has.
     fn new_alias(&mut self) -> ShortChannelId {
         loop {
-            let alias = ShortChannelId::alias(self.entropy.draw_u64("alias"));
+            let alias = ShortChannelId::alias(self.entropy.next_u64());
             if !self.by_scid.contains_key(&alias) {
                 return alias;
             }

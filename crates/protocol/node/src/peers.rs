@@ -7,7 +7,7 @@ use fulmen_channel::ChannelInput;
 use fulmen_signer::OutMessage;
 use fulmen_types::{
     ChannelId, Features, Timestamp,
-    codec::{Decode, DecodeError, Encode, Reader, decode_list},
+    codec::{Decode, DecodeError, Encode, Reader, decode_list, decode_text, encode_text},
     record::{RecordKey, Space},
 };
 use fulmen_wire::{Error, Init, Message, Warning};
@@ -18,7 +18,6 @@ use crate::{
     input::{CommandId, ConnEpoch, Direction, PeerAddress},
     node::Node,
     step::Step,
-    text::{decode_text, encode_text},
     work::Work,
 };
 

@@ -40,8 +40,8 @@ pub enum Ask {
     Utxo(ShortChannelId),
 }
 
-/// The answer to an [`Ask`], of the same name. A port that can't answer says so; silence is repeated at
-/// the next start only.
+/// The answer to an [`Ask`], of the same name. A port that can't answer says so; one that is silent for
+/// five minutes counts as one that can't, and what it says later is not heard.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// From the signer.

@@ -7,15 +7,14 @@ use alloc::{
 };
 
 use bitcoin::{Amount, Network, OutPoint, Txid, secp256k1::PublicKey};
-use fulmen_channel::{Channel, ChannelStatus};
+use fulmen_channel::{Channel, ChannelStatus, Freshness};
 use fulmen_enforce::PendingSweep;
 use fulmen_gossip::{Gossip, NetworkGraph};
 use fulmen_payments::{Invoice, Payment};
 use fulmen_tx::{ChannelKeysId, Funding, Side};
 use fulmen_types::{
-    BlockHeight, ChannelId, ChannelType, Feature, Features, FeeratePerKw, Feerates, Msat,
-    ShortChannelId,
-    codec::Encode,
+    BlockHeight, ChannelId, ChannelType, Feature, Features, FeeratePerKw, Msat, ShortChannelId,
+    codec::{Encode, encode_text},
     record::{RecordKey, Space},
 };
 
@@ -26,7 +25,6 @@ use crate::{
     node::Node,
     port::{CoinPurpose, WalletBalance},
     step::Step,
-    text::encode_text,
 };
 
 /// The node at a glance.
@@ -89,6 +87,8 @@ pub enum ChannelState {
     OnChain(Txid),
     /// Our state is old.
     Stale,
+    /// The signer refused what the channel needs, in its words: it rests until it is unblocked.
+    SignerBlocked(String),
 }
 
 /// A channel.
@@ -132,6 +132,8 @@ pub struct ChannelInfo {
     pub feerate: Option<FeeratePerKw>,
     /// The numbers of our newest commitment and the peer's.
     pub commitment_numbers: Option<(u64, u64)>,
+    /// Whether our state is known to be the newest, once funded.
+    pub freshness: Option<Freshness>,
 }
 
 /// Where our money is.
@@ -176,7 +178,10 @@ impl ChannelEntry {
 
     pub(crate) fn is_closing(&self) -> bool {
         match self.channel.status() {
-            ChannelStatus::Opening | ChannelStatus::AwaitingReady | ChannelStatus::Normal => false,
+            ChannelStatus::Opening
+            | ChannelStatus::AwaitingReady
+            | ChannelStatus::Normal
+            | ChannelStatus::SignerBlocked(_) => false,
             ChannelStatus::ShuttingDown
             | ChannelStatus::MutualClose(_)
             | ChannelStatus::ForceClosing(_)
@@ -229,26 +234,6 @@ impl ChannelEntry {
             .local_limits()
             .map_or(Msat::ZERO, |l| Msat::from_amount(l.reserve));
         self.channel.balances().1.saturating_sub(reserve)
-    }
-
-    /// The feerate of the commitment that we, as opener, keep up to date, and what it should be: with
-    /// anchors just enough to be relayed, else enough to confirm.
-    pub(crate) fn feerate_to_update(
-        &self,
-        feerates: &Feerates,
-    ) -> Option<(FeeratePerKw, FeeratePerKw)> {
-        if !self.is_opener() || !self.usable {
-            return None;
-        }
-        let wanted = if self.has_anchors() {
-            feerates.background
-        } else {
-            feerates.normal
-        };
-        Some((
-            self.channel.feerate()?,
-            wanted.max(feerates.floor).max(FeeratePerKw::FLOOR),
-        ))
     }
 
     pub(crate) fn outgoing_link(&self, id: fulmen_types::HtlcId) -> Option<Vec<u8>> {
@@ -457,6 +442,7 @@ fn channel_info(keys_id: ChannelKeysId, entry: &ChannelEntry, tip: BlockHeight) 
         commitment_numbers: channel
             .commitment_numbers()
             .map(|(a, b)| (a.to_u64(), b.to_u64())),
+        freshness: channel.freshness(),
     }
 }
 
@@ -470,5 +456,6 @@ fn channel_state(channel: &Channel, usable: bool) -> ChannelState {
         ChannelStatus::ForceClosing(reason) => ChannelState::ForceClosing(reason.to_string()),
         ChannelStatus::Frozen(txid) => ChannelState::OnChain(txid),
         ChannelStatus::Stale => ChannelState::Stale,
+        ChannelStatus::SignerBlocked(reason) => ChannelState::SignerBlocked(reason),
     }
 }

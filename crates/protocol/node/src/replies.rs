@@ -4,15 +4,11 @@ use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 use fulmen_types::{
     Timestamp,
-    codec::{Decode, DecodeError, Encode, Reader},
+    codec::{Decode, DecodeError, Encode, Reader, decode_text, encode_text},
     record::{RecordKey, Space, WriteBatch},
 };
 
-use crate::{
-    command::Reply,
-    input::CommandId,
-    text::{decode_text, encode_text},
-};
+use crate::{command::Reply, input::CommandId};
 
 /// How long an answer is kept.
 const KEPT_MILLIS: u64 = 24 * 60 * 60 * 1_000;

@@ -6,7 +6,7 @@ use fulmen_channel::IncomingHtlc;
 use fulmen_enforce::{BroadcastId, ClaimId};
 use fulmen_signer::SigningRequest;
 use fulmen_tx::ChannelKeysId;
-use fulmen_types::{CommitmentNumber, PaymentHash};
+use fulmen_types::{CommitmentNumber, PaymentHash, Timestamp};
 
 use crate::{
     command::PayCommand,
@@ -75,12 +75,20 @@ pub(crate) enum GossipPending {
     Sign(Box<fulmen_gossip::Unsigned>),
 }
 
+/// How long a port may take for an answer.
+const PATIENCE_MILLIS: u64 = 5 * 60 * 1_000;
+/// The most open questions: with more the oldest count as not answered.
+const OPEN_MAX: usize = 10_000;
+
 /// The open questions of this boot.
 #[derive(Clone, Debug)]
 pub(crate) struct Requests {
     boot: u64,
     next: u64,
-    pending: BTreeMap<u64, Pending>,
+    /// The time of the step.
+    now: Timestamp,
+    /// By number, so the oldest first, and since when.
+    pending: BTreeMap<u64, (Timestamp, Pending)>,
 }
 
 impl Requests {
@@ -88,14 +96,39 @@ impl Requests {
         Self {
             boot,
             next: 1,
+            now: Timestamp::new(0),
             pending: BTreeMap::new(),
         }
+    }
+
+    /// A step begins.
+    pub(crate) const fn begin(&mut self, now: Timestamp) {
+        self.now = now;
+    }
+
+    /// A question that has waited for too long, or is one too many: it is not waited for any more.
+    pub(crate) fn give_up(&mut self) -> Option<Pending> {
+        let is_due = self.next_wake().is_some_and(|at| self.now >= at);
+        if !is_due && self.pending.len() <= OPEN_MAX {
+            return None;
+        }
+        self.pending.pop_first().map(|(_, (_, pending))| pending)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// When [`Requests::give_up`] has something next.
+    pub(crate) fn next_wake(&self) -> Option<Timestamp> {
+        let (since, _) = self.pending.values().next()?;
+        Some(since.plus_millis(PATIENCE_MILLIS))
     }
 
     /// Remembers what an answer is for, and names the question.
     pub(crate) fn open(&mut self, pending: Pending) -> RequestId {
         let id = self.name();
-        self.pending.insert(id.sequence, pending);
+        self.pending.insert(id.sequence, (self.now, pending));
         id
     }
 
@@ -111,7 +144,7 @@ impl Requests {
 
     /// A payment has ended: what the archive is about to say of it may be older.
     pub(crate) fn payment_ended(&mut self, hash: &PaymentHash) {
-        for pending in self.pending.values_mut() {
+        for (_, pending) in self.pending.values_mut() {
             if let Pending::PaymentArchive {
                 payment_hash,
                 is_stale,
@@ -129,6 +162,8 @@ impl Requests {
         if id.boot != self.boot {
             return None;
         }
-        self.pending.remove(&id.sequence)
+        self.pending
+            .remove(&id.sequence)
+            .map(|(_, pending)| pending)
     }
 }

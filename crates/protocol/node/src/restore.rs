@@ -9,14 +9,14 @@ use alloc::{
 use core::fmt;
 
 use bitcoin::{Network, secp256k1::PublicKey};
-use fulmen_channel::{Channel, ChannelContext, ChannelStatus};
+use fulmen_channel::{Channel, ChannelContext, ChannelInput, ChannelStatus};
 use fulmen_enforce::{EnforceContext, Resolution};
 use fulmen_gossip::{Gossip, NetworkGraph, SignedMessages};
-use fulmen_payments::{HtlcLink, IncomingRef, Invoices, Outgoing};
+use fulmen_payments::{HtlcLink, IncomingRef, Invoices, Outgoing, PolicyHistory};
 use fulmen_tx::{ChannelKeysId, Secp, Side};
 use fulmen_types::{
-    Features, Feerates, Timestamp,
-    codec::{Decode, DecodeError, Encode, Reader},
+    Features, Feerates, KeyStream, Timestamp,
+    codec::{Decode, DecodeError, Encode, Reader, decode_text, encode_text},
     record::{RecordKey, Space},
 };
 
@@ -25,13 +25,11 @@ use crate::{
     channels::{ChannelEntry, EventsSaid},
     config::NodeConfig,
     effects::{ActionKind, Effects},
-    entropy::Entropy,
     events::Events,
     gossip_glue::gossip_config,
     htlcs::NodeLink,
     input::{BlockId, Boot},
     node::Node,
-    onchain::claim_feerates,
     port::WalletBalance,
     replies::Replies,
     requests::Requests,
@@ -39,7 +37,7 @@ use crate::{
 };
 
 /// The version of the records: a newer one is refused.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Why a node can't go on from its records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +114,7 @@ fn identity_key() -> RecordKey {
 fn identity_record(identity: &PublicKey, network: Network) -> Vec<u8> {
     let mut value = FORMAT.to_bytes();
     identity.encode(&mut value);
-    crate::text::encode_text(&network.to_string(), &mut value);
+    encode_text(&network.to_string(), &mut value);
     value
 }
 
@@ -141,7 +139,7 @@ impl Node {
     }
 
     fn empty(config: NodeConfig, identity: PublicKey, boot: &Boot, chain: ChainState) -> Self {
-        let mut entropy = Entropy::new(boot.entropy);
+        let mut entropy = KeyStream::new(boot.entropy, b"node");
         let features = config.features();
         let gossip = Self::new_gossip(&config, &features, &identity);
         Self {
@@ -152,8 +150,9 @@ impl Node {
             chain,
             feerates: Feerates::default(),
             wallet: WalletBalance::default(),
-            requests: Requests::new(entropy.draw_u64("boot")),
+            requests: Requests::new(entropy.next_u64()),
             events: Events::empty(),
+            grace_ends: None,
             peers: BTreeMap::new(),
             channels: BTreeMap::new(),
             by_channel_id: BTreeMap::new(),
@@ -162,7 +161,7 @@ impl Node {
             funding_outpoints: BTreeMap::new(),
             gathering: BTreeMap::new(),
             resolutions: BTreeMap::new(),
-            outgoing: Outgoing::new(identity.into(), entropy.draw("payments")),
+            outgoing: Outgoing::new(identity.into(), entropy.next_bytes()),
             invoices: Invoices::new(),
             forwards: BTreeSet::new(),
             reading: BTreeSet::new(),
@@ -226,7 +225,7 @@ impl Node {
         }
         node.invoices =
             Invoices::restore(in_space(Space::Invoice)).map_err(corrupt(Space::Invoice))?;
-        let seed = node.entropy.draw("payments");
+        let seed = node.entropy.next_bytes();
         node.outgoing = Outgoing::restore(identity.into(), seed, in_space(Space::Payment))
             .map_err(corrupt(Space::Payment))?;
         node.restore_channels(now, records)?;
@@ -274,10 +273,14 @@ impl Node {
                 last_tick: now,
                 stalled: None,
                 events_said: EventsSaid {
-                    ready: channel.status() == ChannelStatus::Normal,
+                    ready: matches!(
+                        channel.status(),
+                        ChannelStatus::Normal | ChannelStatus::SignerBlocked(_)
+                    ),
                 },
                 gossip_id: None,
                 announcement: None,
+                policy: PolicyHistory::new(self.config.forward),
                 peer_policy: None,
                 channel,
             };
@@ -340,6 +343,13 @@ impl Node {
         self.payment_outputs(step, outputs);
         let nothing = Features::empty();
         let ids: Vec<ChannelKeysId> = self.channels.keys().copied().collect();
+        if self.config.declared_restore {
+            for keys_id in &ids {
+                self.channel_input(step, *keys_id, ChannelInput::DeclareRestored);
+            }
+        }
+        let grace = self.config.channel.reconnect_grace_millis;
+        self.grace_ends = Some(step.now.plus_millis(grace));
         for keys_id in &ids {
             let Some(entry) = self.channels.get_mut(keys_id) else {
                 continue;
@@ -366,7 +376,7 @@ impl Node {
             let ctx = EnforceContext {
                 now: step.now,
                 tip: self.chain.height(),
-                feerates: claim_feerates(&self.feerates),
+                feerates: self.feerates,
                 secp: &self.secp,
             };
             let outputs = resolution.re_emit(&ctx);
@@ -422,6 +432,11 @@ fn check_identity(
             known: FORMAT,
         });
     }
+    if stored < FORMAT {
+        return Err(corrupt(DecodeError::InvalidValue(
+            "an older format, which this version does not read",
+        )));
+    }
     let stored = PublicKey::decode(&mut r).map_err(corrupt)?;
     if stored != *identity {
         return Err(RestoreError::OtherIdentity {
@@ -429,7 +444,7 @@ fn check_identity(
             ours: Box::new(*identity),
         });
     }
-    let stored = crate::text::decode_text(&mut r).map_err(corrupt)?;
+    let stored = decode_text(&mut r).map_err(corrupt)?;
     if stored != network.to_string() {
         return Err(RestoreError::OtherNetwork {
             stored,

@@ -10,7 +10,10 @@ mod common;
 
 use bitcoin::{Network, secp256k1::PublicKey};
 use common::World;
-use fulmen_node::{ActionKind, ConnEpoch, Direction, DisconnectReason, Event, Input, NodeConfig};
+use fulmen_node::{
+    ActionKind, Command, CommandError, ConnEpoch, Direction, DisconnectReason, Event, Input,
+    NodeConfig, OpenChannelCommand,
+};
 use fulmen_signer::{KeysManager, Signer};
 use fulmen_types::Msat;
 
@@ -223,4 +226,82 @@ fn nothing_is_decided_while_blocks_are_missing() {
     assert_eq!(world.events(1, received), 0);
     world.give(1, Input::BestTip(id));
     assert_eq!(world.events(1, received), 1);
+}
+
+#[test]
+fn a_silent_port_holds_nothing_for_ever() {
+    let mut world = World::new(2);
+    world.open(0, 1);
+    let invoice = world.invoice(1, 10_000);
+    world.silent_ports = vec![0];
+    let open = Command::OpenChannel(OpenChannelCommand {
+        peer: world.id(1),
+        amount: bitcoin::Amount::from_sat(500_000),
+        push: Msat::ZERO,
+        announce: false,
+        feerate: None,
+        channel_type: None,
+    });
+    let ask = Command::CreateInvoice {
+        amount: None,
+        description: String::new(),
+        expiry_secs: 3_600,
+    };
+    let pay = World::pay_command(invoice);
+    let ids = [open, ask, pay.clone()].map(|command| world.start(0, command));
+    world.run();
+    world.wait(299);
+    assert!(
+        ids.iter()
+            .all(|id| !world.nodes[0].replies.contains_key(id))
+    );
+    world.wait(2);
+    for id in ids {
+        let reply = &world.nodes[0].replies[&id];
+        assert!(matches!(reply, Err(CommandError::Failed(_))), "{reply:?}");
+    }
+    // Nothing was paid, and it can be paid once the store answers.
+    world.silent_ports.clear();
+    world.command(0, pay).unwrap();
+    assert_eq!(
+        world.events(0, |e| matches!(e, Event::PaymentSucceeded { .. })),
+        1
+    );
+    let info = world.nodes[0].node.channels_info();
+    assert_eq!(info.len(), 1);
+    assert_eq!(info[0].balances.0, Msat::from_sat(690_000));
+}
+
+/// 1 is down for longer than the HTLC that it offered lives; 2 is back a moment after it.
+#[test]
+fn a_node_that_was_down_for_long_waits_a_moment_for_its_peers() {
+    for peer_returns in [true, false] {
+        let mut world = three();
+        world.onions_unread = vec![2];
+        let invoice = world.invoice(2, 10_000);
+        world.command(0, World::pay_command(invoice)).unwrap();
+        world.crash(1);
+        world.run();
+        // Enough blocks for the HTLC to 2 to expire and not for that of 0.
+        world.down = vec![1];
+        world.mine(45);
+        world.down.clear();
+        world.crash(1);
+        world.run();
+        let closed = |world: &World| world.events(1, |e| matches!(e, Event::ChannelClosing { .. }));
+        assert_eq!(closed(&world), 0);
+        if peer_returns {
+            world.onions_unread.clear();
+            world.connect(1, 2);
+            world.connect(0, 1);
+            world.wait(200);
+            assert_eq!(closed(&world), 0);
+            let ours = world.nodes[1].node.channels_info();
+            assert!(ours.iter().all(|c| c.htlcs == (0, 0)), "{ours:#?}");
+        } else {
+            // No block comes, and the time is over all the same.
+            world.wait(130);
+            assert_eq!(closed(&world), 1);
+        }
+    }
 }

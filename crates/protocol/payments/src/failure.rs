@@ -8,7 +8,7 @@ use fulmen_onion::{FailureMessage, FailureSource, NODE, PERM, ReturnPacket, sphi
 use fulmen_router::AvoidList;
 use fulmen_types::{Msat, NodeId, Timestamp};
 
-use crate::{OutgoingFailure, payment::Attempt, send::FOREVER};
+use crate::{OutgoingFailure, entry::FOREVER, payment::Attempt};
 
 /// How long a temporary failure is remembered at first; it doubles with each attempt.
 const BACKOFF_MILLIS: u64 = 1_000;
@@ -106,6 +106,15 @@ impl Path<'_> {
     fn payee_said(&mut self, hop: usize, message: &FailureMessage) -> Verdict {
         let code = message.code();
         match message {
+            // BOLT 4: it may only have seen blocks that we had not, so that the expiry came too soon.
+            FailureMessage::IncorrectOrUnknownPaymentDetails { height, .. }
+                if *height > self.attempt.height =>
+            {
+                Verdict::RetryLater(format!(
+                    "the payee is at block {height} and the payment was made for {}",
+                    self.attempt.height
+                ))
+            }
             FailureMessage::IncorrectOrUnknownPaymentDetails { .. } => {
                 Verdict::Final(String::from(
                     "the payee refused it: unknown, expired or paid already, or the amount is not what \
@@ -133,7 +142,8 @@ impl Path<'_> {
     fn forwarder_said(&mut self, hop: usize, message: &FailureMessage) -> Verdict {
         let code = message.code();
         let detail = format!("hop {} failed it ({})", hop + 1, name(message));
-        let until = if code & PERM != 0 {
+        // Some nodes say unknown_next_peer of a peer that is away for a moment.
+        let until = if code & PERM != 0 && *message != FailureMessage::UnknownNextPeer {
             FOREVER
         } else {
             self.temporary

@@ -37,7 +37,7 @@
 extern crate alloc;
 
 mod by_time;
-mod entropy;
+mod entry;
 mod failure;
 mod forward;
 mod link;
@@ -47,7 +47,6 @@ mod record;
 mod send;
 
 pub use by_time::{archive, newest_first_key, payment_hash_of_key, unarchive};
-pub use entropy::KeyStream;
 pub use forward::{
     Asked, ForwardPolicy, MAX_HTLC_CLTV, MIN_CLTV_EXPIRY_DELTA, OLD_POLICY_MILLIS, OfferedHtlc,
     OutgoingChannel, OutgoingFailure, PolicyHistory, check_forward, fail, fail_upstream,

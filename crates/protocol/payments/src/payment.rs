@@ -11,8 +11,8 @@ use fulmen_router::{
     RouteRequest, find_plan,
 };
 use fulmen_types::{
-    CltvExpiry, Msat, NodeId, PaymentHash, PaymentPreimage, PaymentSecret, ShortChannelId,
-    Timestamp, codec::DecodeError,
+    BlockHeight, CltvExpiry, Msat, NodeId, PaymentHash, PaymentPreimage, PaymentSecret,
+    ShortChannelId, Timestamp, codec::DecodeError,
 };
 
 use crate::HtlcLink;
@@ -139,6 +139,8 @@ pub struct Attempt {
     pub number: u32,
     /// What the payee is to get by it.
     pub amount: Msat,
+    /// The tip that its expiries were counted from.
+    pub height: BlockHeight,
     /// Its path.
     pub hops: Vec<RouteHop>,
     /// The key of its onion: reads failures.

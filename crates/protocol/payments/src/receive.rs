@@ -7,7 +7,7 @@ use fulmen_onion::{FailureMessage, ReceivePayload, SharedSecret};
 use fulmen_types::{
     BlockHeight, CltvExpiry, CltvExpiryDelta, Msat, PaymentHash, PaymentPreimage, PaymentSecret,
     Timestamp,
-    codec::{Decode, DecodeError, Encode, Reader},
+    codec::{Decode, DecodeError, Encode, Reader, decode_text, encode_text},
     record::{RecordKey, Space, WriteBatch},
 };
 
@@ -476,8 +476,8 @@ impl Encode for Invoice {
         self.created_at.encode(out);
         self.expires_at.encode(out);
         self.min_final_cltv_expiry_delta.encode(out);
-        self.description.as_bytes().encode(out);
-        self.bolt11.as_bytes().encode(out);
+        encode_text(&self.description, out);
+        encode_text(&self.bolt11, out);
         match self.status {
             InvoiceStatus::Open => out.push(0),
             InvoiceStatus::Paid { amount, at } => {
@@ -515,10 +515,4 @@ impl Decode for Invoice {
             },
         })
     }
-}
-
-/// A text behind a `BigSize` length.
-pub(crate) fn decode_text(r: &mut Reader<'_>) -> Result<String, DecodeError> {
-    let bytes: Vec<u8> = fulmen_types::codec::decode_list(r)?;
-    String::from_utf8(bytes).map_err(|_| DecodeError::InvalidValue("text that is not UTF-8"))
 }

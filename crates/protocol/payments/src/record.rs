@@ -5,16 +5,15 @@ use alloc::vec::Vec;
 use bitcoin::secp256k1::SecretKey;
 use fulmen_router::{HintHop, RouteHop};
 use fulmen_types::{
-    Msat,
-    codec::{BigSize, Decode, DecodeError, Encode, Reader, decode_list},
+    BlockHeight, Msat,
+    codec::{BigSize, Decode, DecodeError, Encode, Reader, decode_list, decode_text, encode_text},
 };
 
-use crate::{
-    payment::{Attempt, FailureReason, PayRequest, Payment, PaymentStatus},
-    receive::decode_text,
-};
+use crate::payment::{Attempt, FailureReason, PayRequest, Payment, PaymentStatus};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
+/// Did not know the height that an HTLC was made for.
+const VERSION_WITHOUT_HEIGHT: u8 = 2;
 /// Had at most one HTLC on its way, for the whole amount.
 const VERSION_OF_ONE_PART: u8 = 1;
 
@@ -28,6 +27,7 @@ pub(crate) fn encode(payment: &Payment) -> Vec<u8> {
     for part in &payment.parts {
         part.amount.encode(&mut out);
         part.number.encode(&mut out);
+        part.height.encode(&mut out);
         part.session_key.secret_bytes().encode(&mut out);
         BigSize(part.hops.len() as u64).encode(&mut out);
         for hop in &part.hops {
@@ -37,14 +37,14 @@ pub(crate) fn encode(payment: &Payment) -> Vec<u8> {
             hop.cltv_from_tip.encode(&mut out);
         }
     }
-    payment.last_failure.as_bytes().encode(&mut out);
+    encode_text(&payment.last_failure, &mut out);
     out
 }
 
 pub(crate) fn decode(bytes: &[u8]) -> Result<Payment, DecodeError> {
     let mut r = Reader::new(bytes);
     let version = u8::decode(&mut r)?;
-    if version != VERSION && version != VERSION_OF_ONE_PART {
+    if !(VERSION_OF_ONE_PART..=VERSION).contains(&version) {
         return Err(DecodeError::InvalidValue("version of a payment record"));
     }
     let request = decode_request(&mut r, version)?;
@@ -54,13 +54,13 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Payment, DecodeError> {
         created_at: Decode::decode(&mut r)?,
         attempts: Decode::decode(&mut r)?,
         status: decode_status(&mut r)?,
-        parts: if version == VERSION {
+        parts: if version >= VERSION_WITHOUT_HEIGHT {
             decode_many(&mut r, |r| {
                 let amount = Decode::decode(r)?;
-                decode_attempt(r, amount)
+                decode_attempt(r, amount, version)
             })?
         } else if bool::decode(&mut r)? {
-            alloc::vec![decode_attempt(&mut r, amount)?]
+            alloc::vec![decode_attempt(&mut r, amount, version)?]
         } else {
             Vec::new()
         },
@@ -99,7 +99,7 @@ fn encode_request(request: &PayRequest, out: &mut Vec<u8>) {
     request.max_attempts.encode(out);
     request.max_parts.encode(out);
     request.retry_until.encode(out);
-    request.invoice.as_bytes().encode(out);
+    encode_text(&request.invoice, out);
 }
 
 fn decode_request(r: &mut Reader<'_>, version: u8) -> Result<PayRequest, DecodeError> {
@@ -145,10 +145,16 @@ fn decode_hint_hop(r: &mut Reader<'_>) -> Result<HintHop, DecodeError> {
     })
 }
 
-fn decode_attempt(r: &mut Reader<'_>, amount: Msat) -> Result<Attempt, DecodeError> {
+fn decode_attempt(r: &mut Reader<'_>, amount: Msat, version: u8) -> Result<Attempt, DecodeError> {
     Ok(Attempt {
         amount,
         number: Decode::decode(r)?,
+        // Without it no payee's height counts as above.
+        height: if version >= VERSION {
+            Decode::decode(r)?
+        } else {
+            BlockHeight::new(u32::MAX)
+        },
         session_key: SecretKey::from_slice(r.take(32)?)
             .map_err(|_| DecodeError::InvalidValue("session key of an attempt"))?,
         hops: decode_many(r, |r| {
@@ -179,7 +185,7 @@ fn encode_status(status: &PaymentStatus, out: &mut Vec<u8>) {
                 FailureReason::GaveUp => 2,
                 FailureReason::Abandoned => 3,
             });
-            detail.as_bytes().encode(out);
+            encode_text(detail, out);
             at.encode(out);
         }
     }

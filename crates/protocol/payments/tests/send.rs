@@ -7,8 +7,8 @@ mod common;
 use common::*;
 use fulmen_onion::{FailureMessage, FailureSource, ReturnPacket};
 use fulmen_payments::{
-    Asked, FailureReason, HtlcLink, IncomingRef, Invoices, OutgoingFailure, PayError, PayRequest,
-    Payment, PaymentStatus, ReceivedHtlc, Refusal, Resolution, fail, fail_upstream,
+    Asked, FailureReason, HtlcLink, IncomingRef, Invoices, NewHtlc, OutgoingFailure, PayError,
+    PayRequest, Payment, PaymentStatus, ReceivedHtlc, Refusal, Resolution, fail, fail_upstream,
 };
 use fulmen_router::NoRoute;
 use fulmen_types::record::WriteBatch;
@@ -409,5 +409,65 @@ fn links_come_back_from_their_bytes() {
         for len in 0..bytes.len() {
             assert!(HtlcLink::from_link_bytes(&bytes[..len]).is_err());
         }
+    }
+}
+
+#[test]
+fn a_payee_that_has_seen_more_blocks_is_tried_again_and_no_other() {
+    let mut payer = Payer::new();
+    let refuse = |payer: &mut Payer, htlc: NewHtlc, height| {
+        let (forwarder, _, next) = forward(2, &offered(&htlc), 1_000);
+        let (payee, _) = peel(4, &next);
+        let message = FailureMessage::IncorrectOrUnknownPaymentDetails {
+            htlc_msat: next.amount,
+            height,
+        };
+        let failure = OutgoingFailure::Packet(packet(fail(&payee, &message)));
+        let failure = packet(fail_upstream(&forwarder, failure, &[]));
+        payer.failed(htlc.link, OutgoingFailure::Packet(failure))
+    };
+    let htlc = payer.pay().htlcs.remove(0);
+    let wanted = refuse(&mut payer, htlc, TIP.plus(1));
+    assert!(wanted.done.is_empty());
+    assert_eq!(payer.status(), PaymentStatus::Pending);
+    // A restart does not forget what the attempt was made for.
+    payer.restart();
+    payer.now = payer.machine.next_wake().unwrap().max(payer.now);
+    let mut wanted = payer.step(|m, now, batch| m.tick(now, batch));
+    let htlc = wanted.htlcs.remove(0);
+    refuse(&mut payer, htlc, TIP);
+    let PaymentStatus::Failed { reason, .. } = payer.status() else {
+        panic!("{:?}", payer.status())
+    };
+    assert_eq!(reason, FailureReason::Rejected);
+}
+
+#[test]
+fn a_payee_whose_neighbours_are_away_is_waited_for_a_moment() {
+    let tick = |payer: &mut Payer, at| {
+        payer.now = secs(at);
+        payer.step(|m, now, batch| m.tick(now, batch))
+    };
+    for back_at in [Some(5), None] {
+        let mut payer = Payer::new();
+        payer.graph = graph_of(true);
+        let wanted = payer.pay();
+        assert!(wanted.htlcs.is_empty() && wanted.done.is_empty());
+        let mut sent = 0;
+        for second in 2..=12 {
+            if back_at == Some(second) {
+                payer.graph = graph();
+            }
+            sent += tick(&mut payer, second).htlcs.len();
+        }
+        assert_eq!(sent, usize::from(back_at.is_some()));
+        let failed = matches!(
+            payer.status(),
+            PaymentStatus::Failed {
+                reason: FailureReason::NoRoute,
+                ..
+            }
+        );
+        assert_eq!(failed, back_at.is_none(), "{:?}", payer.status());
     }
 }

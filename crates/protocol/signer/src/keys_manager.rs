@@ -63,7 +63,9 @@ impl KeysManager {
             }
             // The node that asks has verified it; a signer that does not trust the node verifies in its
             // `SignerState`.
-            SigningRequest::ValidateHolder(_) => Ok(SigningAnswer::Validated),
+            SigningRequest::ValidateHolder(_) | SigningRequest::ValidateRevocation { .. } => {
+                Ok(SigningAnswer::Validated)
+            }
             SigningRequest::RevealSecret { keys_id, number } => {
                 let secret = self.root.channel(keys_id).commitment_secret(*number);
                 Ok(SigningAnswer::Secret(HiddenBytes::new(secret)))
@@ -104,6 +106,10 @@ impl KeysManager {
                 let own = self.root.channel(keys_id).commitment_secret(*number);
                 Ok(SigningAnswer::OwnSecret(own == secret.to_byte_array()))
             }
+            SigningRequest::Counters { .. } => Ok(SigningAnswer::Counters {
+                holder: None,
+                counterparty: None,
+            }),
         }
     }
 

@@ -33,10 +33,10 @@ mod state;
 
 pub use broadcast::BroadcastTx;
 pub use keys_manager::KeysManager;
-pub use out_message::OutMessage;
+pub use out_message::{OutMessage, RefusedMessage};
 pub use refusal::{Refusal, SigningError};
 pub use request::{
     ClaimInput, ClaimSigning, ClosingSigning, CommitmentSigning, HiddenBytes, HolderSigning,
-    Signer, SigningAnswer, SigningRequest,
+    Revocation, Signer, SigningAnswer, SigningRequest,
 };
 pub use state::SignerState;

@@ -10,7 +10,8 @@ use fulmen_types::{ChannelId, CommitmentNumber};
 use fulmen_wire::{CommitmentSigned, FundingCreated, FundingSigned, Message, RevokeAndAck};
 
 use crate::{
-    CommitmentSigning, HolderSigning, Signer, SigningAnswer, SigningError, SigningRequest,
+    CommitmentSigning, HolderSigning, Revocation, Signer, SigningAnswer, SigningError,
+    SigningRequest,
 };
 
 /// A message of a lane: ready, or with what to sign for it.
@@ -40,6 +41,8 @@ pub enum OutMessage {
     CommitmentSigned {
         /// The channel.
         channel_id: ChannelId,
+        /// The peer's last revocation, of the commitment two before; the signer sees it first.
+        revoked: Option<Revocation>,
         /// What to sign.
         request: Box<CommitmentSigning>,
     },
@@ -54,6 +57,18 @@ pub enum OutMessage {
         /// The commitment that takes its place, `number + 1`: the signer sees it first.
         successor: Box<HolderSigning>,
     },
+}
+
+/// A message that the signer will not complete. It has not left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedMessage {
+    /// The message.
+    pub message: OutMessage,
+    /// Why.
+    pub error: SigningError,
+    /// Whether a signature may exist all the same: an earlier try was not answered, or this one was
+    /// answered with something else.
+    pub may_be_signed: bool,
 }
 
 impl From<Message> for OutMessage {
@@ -121,8 +136,20 @@ impl OutMessage {
             }
             Self::CommitmentSigned {
                 channel_id,
+                revoked,
                 request,
             } => {
+                if let Some(revocation) = revoked {
+                    let keys_id = request.params.keys_id;
+                    let request = SigningRequest::ValidateRevocation {
+                        keys_id,
+                        revocation,
+                    };
+                    match signer.answer(&request) {
+                        SigningAnswer::Validated => {}
+                        other => return Err(error_of(&other)),
+                    }
+                }
                 let (signature, htlc_signature) = sign(signer, request)?;
                 Ok(Message::CommitmentSigned(CommitmentSigned {
                     channel_id,
@@ -184,6 +211,7 @@ pub(crate) const fn error_of(answer: &SigningAnswer) -> SigningError {
         | SigningAnswer::Point(_)
         | SigningAnswer::ChannelPublicKeys(_)
         | SigningAnswer::SharedSecrets(_)
-        | SigningAnswer::OwnSecret(_) => SigningError::WrongAnswer,
+        | SigningAnswer::OwnSecret(_)
+        | SigningAnswer::Counters { .. } => SigningError::WrongAnswer,
     }
 }

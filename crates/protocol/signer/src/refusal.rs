@@ -24,6 +24,10 @@ pub enum Refusal {
         /// The last one that was signed.
         last: CommitmentNumber,
     },
+    /// The peer has not revoked this commitment: with one more signed it would have three to choose from.
+    NotRevoked(CommitmentNumber),
+    /// The secret is not that of this commitment of the peer's.
+    WrongRevocation(CommitmentNumber),
     /// Our commitment is revoked: broadcasting it would give all to the peer.
     AlreadyRevoked(CommitmentNumber),
     /// Our commitment is signed for broadcast: revealing this secret would give all to the peer.
@@ -55,6 +59,13 @@ impl fmt::Display for Refusal {
             Self::CommitmentOutOfOrder { asked, last } => {
                 write!(f, "commitment {asked} can't follow commitment {last}")
             }
+            Self::NotRevoked(number) => {
+                write!(f, "the peer has not revoked its commitment {number}")
+            }
+            Self::WrongRevocation(number) => write!(
+                f,
+                "the secret is not that of the peer's commitment {number}"
+            ),
             Self::AlreadyRevoked(number) => write!(f, "our commitment {number} is revoked"),
             Self::SignedForBroadcast(number) => {
                 write!(f, "our commitment {number} is signed for broadcast")

@@ -28,7 +28,7 @@ pub trait Signer: Send + Sync {
 
 /// Something to sign or to derive, with all that policy needs to know.
 ///
-/// The first five are late-bound: seed and request give the same answer again, so they are asked for
+/// The first six are late-bound: seed and request give the same answer again, so they are asked for
 /// when the result leaves the node. The others come back as an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SigningRequest {
@@ -43,6 +43,14 @@ pub enum SigningRequest {
         keys_id: ChannelKeysId,
         /// The commitment.
         number: CommitmentNumber,
+    },
+    /// Take note that the peer has revoked a commitment of its own, so that one more may be signed.
+    /// Answer: [`SigningAnswer::Validated`].
+    ValidateRevocation {
+        /// The channel.
+        keys_id: ChannelKeysId,
+        /// What was revoked.
+        revocation: Revocation,
     },
     /// Sign our commitment for broadcast. From then on its secret is never revealed, nor a later one.
     /// Answer: [`SigningAnswer::Signature`].
@@ -96,6 +104,21 @@ pub enum SigningRequest {
         /// What the peer says its secret is.
         secret: HiddenBytes,
     },
+    /// How far has the signer come in this channel? One that remembers more than the node does proves that
+    /// the node's state is old. Answer: [`SigningAnswer::Counters`].
+    Counters {
+        /// The channel.
+        keys_id: ChannelKeysId,
+    },
+}
+
+/// The secret of a commitment of the peer's, which it revealed with `revoke_and_ack`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    /// The commitment.
+    pub number: CommitmentNumber,
+    /// Its secret.
+    pub secret: HiddenBytes,
 }
 
 /// The peer's commitment, to be signed.
@@ -159,7 +182,7 @@ pub enum SigningAnswer {
         /// On the HTLC transactions, in the order of the outputs.
         htlc_signatures: Vec<ecdsa::Signature>,
     },
-    /// Our commitment is noted.
+    /// Our commitment, or the peer's revocation, is noted.
     Validated,
     /// Our per-commitment secret.
     Secret(HiddenBytes),
@@ -189,6 +212,13 @@ pub enum SigningAnswer {
     SharedSecrets(Vec<HiddenBytes>),
     /// Whether it is our secret.
     OwnSecret(bool),
+    /// What the signer remembers of a channel; nothing if it keeps no state or does not know it.
+    Counters {
+        /// The newest commitment of ours that it validated.
+        holder: Option<CommitmentNumber>,
+        /// The newest commitment of the peer's that it signed.
+        counterparty: Option<CommitmentNumber>,
+    },
     /// The signer will not, ever. Nothing was signed.
     Refused(Refusal),
     /// The signer can't be reached or does not answer; it counts as possibly signed.

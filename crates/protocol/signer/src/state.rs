@@ -3,7 +3,10 @@
 use alloc::{collections::BTreeMap, vec::Vec};
 use core::fmt;
 
-use bitcoin::hashes::{Hash, sha256};
+use bitcoin::{
+    hashes::{Hash, sha256},
+    secp256k1::{PublicKey, SecretKey},
+};
 use fulmen_tx::{ChannelKeysId, ChannelParameters, Secp};
 use fulmen_types::{
     CommitmentNumber,
@@ -11,15 +14,17 @@ use fulmen_types::{
 };
 
 use crate::{
-    CommitmentSigning, HolderSigning, Refusal, Signer, SigningAnswer, SigningRequest, policy,
+    CommitmentSigning, HolderSigning, Refusal, Revocation, Signer, SigningAnswer, SigningRequest,
+    policy,
 };
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Stands before a [`Signer`] and refuses what must never be signed or revealed:
 ///
 /// - a channel's parameters other than those first seen, or with keys as ours that are not;
 /// - two different commitments of the peer with one number, or one out of order;
+/// - a commitment of the peer's before it has revoked the one two before;
 /// - the secret of our commitment before the next one, with the peer's valid signatures, was seen;
 /// - our commitment once revoked; a secret once that commitment, or an earlier one, is signed for
 ///   broadcast.
@@ -36,14 +41,26 @@ pub struct SignerState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ChannelState {
     params: ChannelParameters,
-    /// The peer's newest commitment that is signed, and the hash of what it says.
-    counterparty: Option<(CommitmentNumber, [u8; 32])>,
+    /// The peer's newest commitment that is signed.
+    counterparty: Option<SignedCommitment>,
+    /// The point of the one before, if this one was seen.
+    previous_point: Option<PublicKey>,
+    /// The peer's newest commitment whose secret is known.
+    counterparty_revoked: Option<CommitmentNumber>,
     /// Our newest commitment that the peer has signed.
     validated: Option<CommitmentNumber>,
     /// Our newest commitment whose secret is out.
     revoked: Option<CommitmentNumber>,
     /// Our oldest commitment that is signed for broadcast.
     broadcast: Option<CommitmentNumber>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct SignedCommitment {
+    number: CommitmentNumber,
+    /// The hash of what it says.
+    digest: [u8; 32],
+    point: PublicKey,
 }
 
 impl SignerState {
@@ -58,6 +75,9 @@ impl SignerState {
     /// Judges the request, has it answered, and remembers. What `signer` answers with
     /// [`SigningAnswer::Unavailable`] counts as signed.
     pub fn answer(&mut self, signer: &dyn Signer, request: &SigningRequest) -> SigningAnswer {
+        if let SigningRequest::Counters { keys_id } = request {
+            return self.counters(keys_id);
+        }
         let next = match self.judge(signer, request) {
             Ok(next) => next,
             Err(refusal) => return SigningAnswer::Refused(refusal),
@@ -69,6 +89,14 @@ impl SignerState {
             self.channels.insert(next.params.keys_id, next);
         }
         answer
+    }
+
+    fn counters(&self, keys_id: &ChannelKeysId) -> SigningAnswer {
+        let channel = self.channels.get(keys_id);
+        SigningAnswer::Counters {
+            holder: channel.and_then(|channel| channel.validated),
+            counterparty: channel.and_then(|c| Some(c.counterparty?.number)),
+        }
     }
 
     /// Forgets a channel: it is closed, and all is resolved 100 blocks deep.
@@ -91,6 +119,17 @@ impl SignerState {
                 let channel = self.channel(signer, &signing.params)?;
                 self.validate(signer, channel, signing).map(Some)
             }
+            SigningRequest::ValidateRevocation {
+                keys_id,
+                revocation,
+            } => match self.channels.get(keys_id) {
+                Some(channel) => channel
+                    .clone()
+                    .take_revocation(&self.secp, revocation)
+                    .map(Some),
+                // What it does not know it can't judge: the request that follows makes it known.
+                None => Ok(None),
+            },
             SigningRequest::RevealSecret { keys_id, number } => {
                 let channel = self
                     .channels
@@ -117,7 +156,8 @@ impl SignerState {
             | SigningRequest::PerCommitmentPoint { .. }
             | SigningRequest::ChannelPublicKeys { .. }
             | SigningRequest::Ecdh { .. }
-            | SigningRequest::CheckOwnSecret { .. } => Ok(None),
+            | SigningRequest::CheckOwnSecret { .. }
+            | SigningRequest::Counters { .. } => Ok(None),
         }
     }
 
@@ -140,6 +180,8 @@ impl SignerState {
                 Ok(ChannelState {
                     params: *params,
                     counterparty: None,
+                    previous_point: None,
+                    counterparty_revoked: None,
                     validated: None,
                     revoked: None,
                     broadcast: None,
@@ -188,15 +230,60 @@ impl ChannelState {
             .map_err(Refusal::Policy)?;
         let asked = signing.commitment.content.number;
         let digest = sha256::Hash::hash(&signing.commitment.to_bytes()).to_byte_array();
-        if let Some((last, signed)) = self.counterparty {
-            if asked == last && digest != signed {
-                return Err(Refusal::DifferentCommitment(asked));
+        let signed = SignedCommitment {
+            number: asked,
+            digest,
+            point: signing.commitment.per_commitment_point,
+        };
+        if let Some(last) = self.counterparty {
+            if asked == last.number {
+                return if digest == last.digest {
+                    Ok(self)
+                } else {
+                    Err(Refusal::DifferentCommitment(asked))
+                };
             }
-            if asked != last && Some(asked) != last.next() {
+            if Some(asked) != last.number.next() {
+                let last = last.number;
                 return Err(Refusal::CommitmentOutOfOrder { asked, last });
             }
+            // BOLT 2: no more than two commitments of a side are not revoked.
+            if let Some(before) = last.number.previous()
+                && self.previous_point.is_some()
+                && self.counterparty_revoked < Some(before)
+            {
+                return Err(Refusal::NotRevoked(before));
+            }
+            self.previous_point = Some(last.point);
         }
-        self.counterparty = Some((asked, digest));
+        self.counterparty = Some(signed);
+        Ok(self)
+    }
+
+    fn take_revocation(mut self, secp: &Secp, revocation: &Revocation) -> Result<Self, Refusal> {
+        let number = revocation.number;
+        if self.counterparty_revoked >= Some(number) {
+            return Ok(self);
+        }
+        let wrong = Refusal::WrongRevocation(number);
+        let last = self.counterparty.ok_or(wrong)?;
+        let point = if last.number == number {
+            last.point
+        } else if last.number.previous() == Some(number) {
+            match self.previous_point {
+                Some(point) => point,
+                // Signed before this state began.
+                None => return Ok(self),
+            }
+        } else {
+            return Err(wrong);
+        };
+        let secret =
+            SecretKey::from_slice(&revocation.secret.to_byte_array()).map_err(|_| wrong)?;
+        if PublicKey::from_secret_key(secp, &secret) != point {
+            return Err(wrong);
+        }
+        self.counterparty_revoked = Some(number);
         Ok(self)
     }
 
@@ -244,10 +331,30 @@ impl PartialEq for SignerState {
 
 impl Eq for SignerState {}
 
+impl Encode for SignedCommitment {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.number.encode(out);
+        self.digest.encode(out);
+        self.point.encode(out);
+    }
+}
+
+impl Decode for SignedCommitment {
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            number: Decode::decode(r)?,
+            digest: Decode::decode(r)?,
+            point: Decode::decode(r)?,
+        })
+    }
+}
+
 impl Encode for ChannelState {
     fn encode(&self, out: &mut Vec<u8>) {
         self.params.encode(out);
         self.counterparty.encode(out);
+        self.previous_point.encode(out);
+        self.counterparty_revoked.encode(out);
         self.validated.encode(out);
         self.revoked.encode(out);
         self.broadcast.encode(out);
@@ -259,6 +366,8 @@ impl Decode for ChannelState {
         Ok(Self {
             params: Decode::decode(r)?,
             counterparty: Decode::decode(r)?,
+            previous_point: Decode::decode(r)?,
+            counterparty_revoked: Decode::decode(r)?,
             validated: Decode::decode(r)?,
             revoked: Decode::decode(r)?,
             broadcast: Decode::decode(r)?,

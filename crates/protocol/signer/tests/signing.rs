@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::sync::Mutex;
+
 use bitcoin::{
     Amount, Network, ScriptBuf, Txid,
     constants::ChainHash,
@@ -16,7 +18,7 @@ use bitcoin::{
 use common::{FORMATS, Pair, consensus, content, number, public_keys};
 use fulmen_signer::{
     BroadcastTx, ClosingSigning, HiddenBytes, HolderSigning, KeysManager, OutMessage, Refusal,
-    Signer, SignerState, SigningAnswer, SigningError, SigningRequest,
+    Revocation, Signer, SignerState, SigningAnswer, SigningError, SigningRequest,
     policy::{self, Bounds, Violation},
 };
 use fulmen_tx::{
@@ -79,6 +81,7 @@ fn messages_are_completed() {
 
         let message = OutMessage::CommitmentSigned {
             channel_id,
+            revoked: None,
             request: request.clone(),
         };
         assert_eq!(message.name(), "commitment_signed");
@@ -243,6 +246,7 @@ fn commitments_that_lose_value_are_refused() {
     assert_eq!(answer, refused);
     let message = OutMessage::CommitmentSigned {
         channel_id: ChannelId::new([1; 32]),
+        revoked: None,
         request,
     };
     assert_eq!(
@@ -590,4 +594,123 @@ fn one_counterparty_commitment_for_each_number() {
         SignerState::new().answer(&pair.bob, &request),
         SigningAnswer::Refused(Refusal::ForeignKeys)
     );
+}
+
+/// Bob asks for Alice's commitments: she may not hold more than two that are not revoked.
+#[test]
+fn a_third_commitment_waits_for_the_first_to_be_revoked() {
+    let pair = Pair::new(CommitmentFormat::AnchorsZeroFeeHtlc);
+    let keys_id = pair.bob_params.keys_id;
+    let mut state = SignerState::new();
+    let sign =
+        |n: u64| SigningRequest::CounterpartyCommitment(Box::new(pair.bobs_request(&content(n))));
+    let revocation = |n: u64, of: u64| {
+        let request = SigningRequest::RevealSecret {
+            keys_id: pair.alice_params.keys_id,
+            number: number(of),
+        };
+        let SigningAnswer::Secret(secret) = pair.alice.answer(&request) else {
+            panic!("a secret")
+        };
+        SigningRequest::ValidateRevocation {
+            keys_id,
+            revocation: Revocation {
+                number: number(n),
+                secret,
+            },
+        }
+    };
+    let counters =
+        |state: &mut SignerState| state.answer(&pair.bob, &SigningRequest::Counters { keys_id });
+    assert_eq!(
+        counters(&mut state),
+        SigningAnswer::Counters {
+            holder: None,
+            counterparty: None
+        }
+    );
+    for n in [0, 1] {
+        let answer = state.answer(&pair.bob, &sign(n));
+        assert!(
+            matches!(answer, SigningAnswer::Commitment { .. }),
+            "{answer:?}"
+        );
+    }
+    let third = SigningAnswer::Refused(Refusal::NotRevoked(number(0)));
+    assert_eq!(state.answer(&pair.bob, &sign(2)), third);
+    // Neither the secret of another commitment nor one of the future will do.
+    for wrong in [revocation(0, 3), revocation(1, 0), revocation(5, 5)] {
+        let answer = state.answer(&pair.bob, &wrong);
+        assert!(
+            matches!(answer, SigningAnswer::Refused(Refusal::WrongRevocation(_))),
+            "{answer:?}"
+        );
+    }
+    assert_eq!(state.answer(&pair.bob, &sign(2)), third);
+    let right = revocation(0, 0);
+    assert_eq!(state.answer(&pair.bob, &right), SigningAnswer::Validated);
+    state = SignerState::from_bytes(&state.to_bytes()).unwrap();
+    let answer = state.answer(&pair.bob, &sign(2));
+    assert!(
+        matches!(answer, SigningAnswer::Commitment { .. }),
+        "{answer:?}"
+    );
+    // Told again with a message that is sent again.
+    assert_eq!(state.answer(&pair.bob, &right), SigningAnswer::Validated);
+    assert_eq!(state.answer(&pair.bob, &sign(2)), answer);
+    assert_eq!(
+        counters(&mut state),
+        SigningAnswer::Counters {
+            holder: None,
+            counterparty: Some(number(2))
+        }
+    );
+
+    // A message shows the revocation before it asks for the signature: with a wrong one there is none.
+    let SigningRequest::ValidateRevocation { revocation, .. } = revocation(1, 7) else {
+        panic!("a revocation")
+    };
+    let keys = Remembering(&pair.bob, Mutex::new(state));
+    let message = |revoked| OutMessage::CommitmentSigned {
+        channel_id: ChannelId::new([1; 32]),
+        revoked,
+        request: Box::new(pair.bobs_request(&content(3))),
+    };
+    assert_eq!(
+        message(None).complete(&keys),
+        Err(SigningError::Refused(Refusal::NotRevoked(number(1))))
+    );
+    assert_eq!(
+        message(Some(revocation.clone())).complete(&keys),
+        Err(SigningError::Refused(Refusal::WrongRevocation(number(1))))
+    );
+    let request = SigningRequest::RevealSecret {
+        keys_id: pair.alice_params.keys_id,
+        number: number(1),
+    };
+    let SigningAnswer::Secret(secret) = pair.alice.answer(&request) else {
+        panic!("a secret")
+    };
+    let right = Revocation {
+        secret,
+        ..revocation
+    };
+    let signed = message(Some(right)).complete(&keys);
+    assert!(
+        matches!(signed, Ok(Message::CommitmentSigned(_))),
+        "{signed:?}"
+    );
+}
+
+/// Keys behind a state.
+struct Remembering<'a>(&'a KeysManager, Mutex<SignerState>);
+
+impl Signer for Remembering<'_> {
+    fn answer(&self, request: &SigningRequest) -> SigningAnswer {
+        self.1.lock().unwrap().answer(self.0, request)
+    }
+
+    fn node_id(&self) -> PublicKey {
+        self.0.node_id()
+    }
 }

@@ -93,6 +93,7 @@ pub fn unsigned(of: u8, n: u64) -> OutMessage {
         per_commitment_point: key(9),
     };
     OutMessage::CommitmentSigned {
+        revoked: None,
         channel_id: channel(of),
         request: Box::new(CommitmentSigning { params, commitment }),
     }

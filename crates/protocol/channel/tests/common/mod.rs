@@ -12,7 +12,9 @@ use fulmen_channel::{
     AcceptRequest, AddHtlc, Channel, ChannelConfig, ChannelContext, ChannelError, ChannelInput,
     ChannelOutput, HtlcFailure, HtlcResolution, OpenRequest, OurKeys, UpfrontShutdown,
 };
-use fulmen_signer::{KeysManager, Signer, SigningAnswer, SigningRequest};
+use fulmen_signer::{
+    KeysManager, OutMessage, RefusedMessage, Signer, SigningAnswer, SigningError, SigningRequest,
+};
 use fulmen_tx::{ChannelKeysId, Secp};
 use fulmen_types::{
     BlockHeight, ChannelId, CltvExpiry, CommitmentNumber, Feature, Features, FeeratePerKw,
@@ -71,6 +73,11 @@ pub struct End {
     /// Questions of these kinds are kept back instead of answered.
     pub withhold_points: bool,
     pub withhold_secret_checks: bool,
+    /// The signer signs no commitment of the peer's.
+    pub refuses: Option<Refuses>,
+    is_stuck: bool,
+    /// What the signer says of how far it has come.
+    pub remembers: Option<SigningAnswer>,
     pub withheld: Vec<SigningRequest>,
     /// Adds that were lost with a connection, to be made again.
     pub lost: Vec<AddHtlc>,
@@ -130,6 +137,9 @@ impl End {
             decide: Decide::ByHash,
             withhold_points: false,
             withhold_secret_checks: false,
+            refuses: None,
+            is_stuck: false,
+            remembers: None,
             withheld: Vec::new(),
             lost: Vec::new(),
             added: BTreeMap::new(),
@@ -282,6 +292,18 @@ impl End {
         let mut inputs = Vec::new();
         for output in outputs {
             match output {
+                // After a refusal nothing leaves on this connection.
+                ChannelOutput::Send(_) if self.is_stuck => {}
+                ChannelOutput::Send(message @ OutMessage::CommitmentSigned { .. })
+                    if self.refuses.is_some() =>
+                {
+                    self.is_stuck = true;
+                    inputs.push(ChannelInput::SigningRefused(Box::new(RefusedMessage {
+                        message,
+                        error: SigningError::Refused(fulmen_signer::Refusal::NotSupported),
+                        may_be_signed: self.refuses == Some(Refuses::Unsurely),
+                    })));
+                }
                 ChannelOutput::Send(message) => {
                     let message = message.complete(&self.signer).expect("the signer signs");
                     let bytes = message.encode();
@@ -293,7 +315,12 @@ impl End {
                     let is_check = matches!(*request, SigningRequest::CheckOwnSecret { .. });
                     let is_withheld = (self.withhold_points && is_point)
                         || (self.withhold_secret_checks && is_check);
-                    if is_withheld {
+                    if let (SigningRequest::Counters { .. }, Some(answer)) =
+                        (&*request, &self.remembers)
+                    {
+                        let answer = Box::new(answer.clone());
+                        inputs.push(ChannelInput::Signed { request, answer });
+                    } else if is_withheld {
                         self.withheld.push(*request);
                     } else {
                         let answer = Box::new(self.signer.answer(&request));
@@ -365,12 +392,24 @@ impl End {
 
     /// The process dies; what was not written is lost.
     pub fn crash(&mut self, world: &World, peer: &Peer) {
+        self.crash_with(world, peer, false);
+    }
+
+    /// The same; the records may be those of a backup, which the owner says.
+    pub fn crash_with(&mut self, world: &World, peer: &Peer, declared_restore: bool) {
         self.outbox.clear();
         self.withheld.clear();
+        self.is_stuck = false;
         let Some(mut channel) = self.restored() else {
             return;
         };
         let mut batch = WriteBatch::new();
+        if declared_restore {
+            let ctx = self.ctx(world, peer);
+            let input = ChannelInput::DeclareRestored;
+            let outputs = channel.handle(&ctx, input, &mut batch).unwrap();
+            assert!(outputs.is_empty());
+        }
         let outputs = {
             let ctx = self.ctx(world, peer);
             channel.re_emit(&ctx, &mut batch)
@@ -383,6 +422,15 @@ impl End {
     pub fn has_event(&self, is: impl Fn(&ChannelOutput) -> bool) -> bool {
         self.events.iter().any(is)
     }
+}
+
+/// How a signer refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refuses {
+    /// At the first try.
+    Surely,
+    /// After a try without an answer.
+    Unsurely,
 }
 
 /// What one end knows of the other.
@@ -614,6 +662,7 @@ impl Pair {
                 self.input(who, ChannelInput::Disconnected).unwrap();
             }
             self.end(who).outbox.clear();
+            self.end(who).is_stuck = false;
         }
     }
 
@@ -631,6 +680,16 @@ impl Pair {
             Who::B => (&mut self.b, &self.world),
         };
         end.crash(world, &peer);
+    }
+
+    /// A starts from a backup, and its owner says so.
+    pub fn restore_from_backup(&mut self, who: Who) {
+        let peer = self.peer_of(who);
+        let (end, world) = match who {
+            Who::A => (&mut self.a, &self.world),
+            Who::B => (&mut self.b, &self.world),
+        };
+        end.crash_with(world, &peer, true);
     }
 
     /// Nothing in flight, and both ends say the same of their balances; A's balance.

@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bitcoin::{Amount, Network, OutPoint, Transaction, secp256k1::PublicKey};
 use fulmen_devchain::{Chain, Config, PackageTx, Reject, RejectKind};
 use fulmen_enforce::{
-    BroadcastVerdict, ClaimFeerates, EnforceContext, EnforceEvent, EnforceInput, EnforceOutput,
-    Evidence, Resolution, Start,
+    BroadcastVerdict, EnforceContext, EnforceEvent, EnforceInput, EnforceOutput, Evidence,
+    Resolution, Start,
 };
 use fulmen_signer::{
     BroadcastTx, CommitmentSigning, KeysManager, Signer, SigningAnswer, SigningRequest,
@@ -26,7 +26,7 @@ use fulmen_tx::{
     Side,
 };
 use fulmen_types::{
-    BlockHeight, CltvExpiry, CommitmentNumber, FeeratePerKw, HtlcId, Msat, PaymentHash,
+    BlockHeight, CltvExpiry, CommitmentNumber, FeeratePerKw, Feerates, HtlcId, Msat, PaymentHash,
     PaymentPreimage, Timestamp,
     record::{RecordKey, WriteBatch},
 };
@@ -123,7 +123,7 @@ pub struct World {
     pub chain: Chain,
     pub alice: Party,
     pub bob: Party,
-    pub feerates: ClaimFeerates,
+    pub feerates: Feerates,
     pub now: Timestamp,
 }
 
@@ -366,8 +366,8 @@ impl World {
     }
 }
 
-pub fn feerates(sat_per_kw: u32) -> ClaimFeerates {
-    ClaimFeerates {
+pub fn feerates(sat_per_kw: u32) -> Feerates {
+    Feerates {
         background: FeeratePerKw::new(sat_per_kw),
         normal: FeeratePerKw::new(sat_per_kw * 2),
         urgent: FeeratePerKw::new(sat_per_kw * 4),
@@ -401,7 +401,7 @@ fn holder(own: &Party, peer: &Party, content: CommitmentContent) -> HolderCommit
 fn context<'a>(
     secp: &'a Secp,
     chain: &Chain,
-    feerates: ClaimFeerates,
+    feerates: Feerates,
     now: Timestamp,
 ) -> EnforceContext<'a> {
     EnforceContext {
@@ -460,7 +460,7 @@ impl Party {
         height: u32,
         chain: &mut Chain,
         secp: &Secp,
-        feerates: ClaimFeerates,
+        feerates: Feerates,
         now: Timestamp,
     ) {
         let block = chain
@@ -500,7 +500,7 @@ impl Party {
         input: EnforceInput,
         chain: &mut Chain,
         secp: &Secp,
-        feerates: ClaimFeerates,
+        feerates: Feerates,
         now: Timestamp,
     ) {
         let Some(resolution) = &mut self.resolution else {
@@ -517,7 +517,7 @@ impl Party {
         &mut self,
         chain: &Chain,
         secp: &Secp,
-        feerates: ClaimFeerates,
+        feerates: Feerates,
         now: Timestamp,
     ) -> Vec<EnforceOutput> {
         if self.disk.is_empty() {
@@ -551,7 +551,7 @@ impl Party {
         out: Vec<EnforceOutput>,
         chain: &mut Chain,
         secp: &Secp,
-        feerates: ClaimFeerates,
+        feerates: Feerates,
         now: Timestamp,
     ) {
         let mut queue: VecDeque<EnforceOutput> = out.into();

@@ -23,7 +23,9 @@ use fulmen_node::{
     CommandId, ConnEpoch, Direction, Effects, Event, Input, Node, NodeConfig, NoteLevel,
     OpenChannelCommand, PayCommand, Reply, UtxoAnswer, WalletBalance,
 };
-use fulmen_signer::{KeysManager, OutMessage, Signer, SigningAnswer, SigningRequest};
+use fulmen_signer::{
+    KeysManager, OutMessage, RefusedMessage, Signer, SigningAnswer, SigningError, SigningRequest,
+};
 use fulmen_types::{
     BlockHeight, FeeratePerKw, Feerates, Msat, Timestamp,
     record::{RecordKey, Space},
@@ -69,6 +71,16 @@ pub struct World {
     pub long_reason: Option<(usize, usize)>,
     /// Nodes whose signer reads no onions.
     pub onions_unread: Vec<usize>,
+    /// Nodes that see no blocks: after a restart they have all of them to look at.
+    pub down: Vec<usize>,
+    /// Nodes whose ports do not answer.
+    pub silent_ports: Vec<usize>,
+    /// Nodes whose signer signs no commitment of a peer: what it was asked for, counted.
+    pub refuses: BTreeMap<usize, usize>,
+    /// Of them only for this peer.
+    pub refused_peer: Option<usize>,
+    /// Lanes that a refusal has ended.
+    stuck: Vec<(usize, fulmen_node::Lane)>,
     /// Answers of the store about payments that ended, kept back by number of the question.
     pub late_answers: Option<Vec<(usize, Input)>>,
 }
@@ -136,6 +148,11 @@ impl World {
             funding_lie: None,
             long_reason: None,
             onions_unread: Vec::new(),
+            down: Vec::new(),
+            silent_ports: Vec::new(),
+            refuses: BTreeMap::new(),
+            refused_peer: None,
+            stuck: Vec::new(),
             late_answers: None,
         };
         for seed in 1..=count {
@@ -317,8 +334,22 @@ impl World {
                 if self.nodes[index].connections.get(&to) != Some(&lane.epoch) {
                     return;
                 }
-                if self.silent.contains(&index) {
+                if self.silent.contains(&index) || self.stuck.contains(&(index, lane)) {
                     return;
+                }
+                if matches!(message, OutMessage::CommitmentSigned { .. })
+                    && self.refused_peer.is_none_or(|peer| peer == to)
+                    && let Some(asked) = self.refuses.get_mut(&index)
+                {
+                    *asked += 1;
+                    self.stuck.push((index, lane));
+                    let refused = Box::new(RefusedMessage {
+                        message,
+                        error: SigningError::Refused(fulmen_signer::Refusal::NotSupported),
+                        may_be_signed: false,
+                    });
+                    let input = Input::SigningRefused { lane, refused };
+                    return self.inputs.push_back((index, input));
                 }
                 let message = match self.funding_lie.filter(|(liar, _)| *liar == index) {
                     Some((_, outpoint)) => funding_lie(message, outpoint),
@@ -344,6 +375,7 @@ impl World {
                 let other = self.index_of(&peer);
                 self.disconnect(index, other);
             }
+            ActionKind::Ask { .. } if self.silent_ports.contains(&index) => {}
             ActionKind::Ask { id, ask } => {
                 let is_archive =
                     matches!(&ask, Ask::Record(key) if key.space == Space::PaymentArchive);
@@ -549,7 +581,7 @@ impl World {
             };
             self.blocks.push(block.clone());
             self.now = self.now.plus_millis(1_000);
-            for index in 0..self.nodes.len() {
+            for index in (0..self.nodes.len()).filter(|index| !self.down.contains(index)) {
                 let block = Arc::new(block.clone());
                 self.inputs.push_back((index, Input::BlockConnected(block)));
                 self.inputs

@@ -59,6 +59,11 @@ pub const POLICY: ForwardPolicy = ForwardPolicy {
 
 /// 1 pays 4: by 2 (channels 12, 24) or, for a greater fee, by 3 (13, 34).
 pub fn graph() -> NetworkGraph {
+    graph_of(false)
+}
+
+/// The same; the channels to the payee may be disabled, as while its neighbours are away.
+pub fn graph_of(disabled: bool) -> NetworkGraph {
     let mut writer = GraphWriter::new(ChainHash::REGTEST);
     for (channel, a, b, base) in [
         (12, 1, 2, 1_000),
@@ -84,7 +89,7 @@ pub fn graph() -> NetworkGraph {
                 fee_base_msat: base,
                 fee_proportional_millionths: POLICY.fee_proportional_millionths,
                 cltv_expiry_delta: CltvExpiryDelta::new(POLICY.cltv_expiry_delta),
-                disabled: false,
+                disabled: disabled && channel != 12 && channel != 13,
             };
             writer
                 .update_policy(scid(channel), direction, policy)

@@ -35,6 +35,14 @@ impl KeyStream {
         sha256::Hash::from_engine(engine).to_byte_array()
     }
 
+    /// The next number.
+    pub fn next_u64(&mut self) -> u64 {
+        let bytes = self.next_bytes();
+        bytes[..8]
+            .iter()
+            .fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+
     /// The next secret key.
     pub fn next_key(&mut self) -> SecretKey {
         loop {
@@ -49,5 +57,24 @@ impl KeyStream {
 impl core::fmt::Debug for KeyStream {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("KeyStream(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_repeat_with_seed_and_purpose_only() {
+        let stream = |seed, purpose: &[u8]| KeyStream::new([seed; 32], purpose);
+        let mut first = stream(1, b"x");
+        let values = [first.next_bytes(), first.next_bytes()];
+        assert_ne!(values[0], values[1]);
+        let mut again = stream(1, b"x");
+        assert_eq!([again.next_bytes(), again.next_bytes()], values);
+        assert_ne!(stream(2, b"x").next_bytes(), values[0]);
+        assert_ne!(stream(1, b"y").next_bytes(), values[0]);
+        let number = stream(1, b"x").next_u64();
+        assert_eq!(number.to_be_bytes(), values[0][..8]);
     }
 }
