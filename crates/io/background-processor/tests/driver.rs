@@ -510,6 +510,23 @@ async fn asks_are_answered_as_inputs() {
 }
 
 #[tokio::test]
+async fn the_node_hears_what_the_signer_refuses() {
+    let rig = Rig::new();
+    *rig.signer.mood.lock().unwrap() = Mood::Refuses;
+    rig.connect(1).await;
+    rig.message(1).await;
+    let refused = |counter: &Counter| counter.seen.iter().any(|s| s.starts_with("SigningRefused"));
+    rig.until(refused).await;
+    // What the signer does not complete does not leave.
+    assert!(
+        rig.world
+            .sent()
+            .iter()
+            .all(|name| name != "commitment_signed")
+    );
+}
+
+#[tokio::test]
 async fn the_node_is_woken_when_it_wants_to_be() {
     let rig = Rig::new();
     rig.command(1, 4).await.unwrap();

@@ -19,6 +19,10 @@ use crate::{
 /// BOLT 7: a channel is announced at this depth.
 const ANNOUNCEMENT_DEPTH: u32 = 6;
 
+/// Until it is so deep a reorganisation may take the funding transaction back: it is kept to be broadcast
+/// again, and its coins stay leased.
+const FUNDING_KEPT_DEPTH: u32 = 100;
+
 /// BOLT 2, channel_ready: the fundee forgets a channel that is not funded after so many blocks.
 const FORGET_BLOCKS: u32 = 2_016;
 
@@ -93,7 +97,7 @@ impl Funded {
             return;
         }
         let depth = self.depth(ctx);
-        if depth >= ANNOUNCEMENT_DEPTH && self.core.funding_transaction.is_some() {
+        if depth >= FUNDING_KEPT_DEPTH && self.core.funding_transaction.is_some() {
             self.core.funding_transaction = None;
             self.touch();
         }

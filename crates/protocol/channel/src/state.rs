@@ -140,7 +140,7 @@ pub(crate) struct Core {
     pub(crate) alias: ShortChannelId,
     pub(crate) created_at: BlockHeight,
 
-    /// Of the opener, until confirmed.
+    /// Of the opener, until it is deep.
     pub(crate) funding_transaction: Option<Transaction>,
     pub(crate) confirmation: Option<Confirmation>,
     pub(crate) ready_sent: bool,

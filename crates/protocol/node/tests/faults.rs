@@ -11,8 +11,8 @@ mod common;
 use bitcoin::{Network, secp256k1::PublicKey};
 use common::World;
 use fulmen_node::{
-    ActionKind, Command, CommandError, ConnEpoch, Direction, DisconnectReason, Event, Input,
-    NodeConfig, OpenChannelCommand,
+    ActionKind, CloseMode, Command, CommandError, ConnEpoch, Direction, DisconnectReason, Event,
+    Input, NodeConfig, OpenChannelCommand,
 };
 use fulmen_signer::{KeysManager, Signer};
 use fulmen_types::Msat;
@@ -159,27 +159,11 @@ fn a_close_is_told_once_however_often_the_node_starts() {
     let mut world = World::new(2);
     world.open(0, 1);
     world.disconnect(0, 1);
-    let channel = world.nodes[0].node.channels_info()[0].channel_id;
-    let close = fulmen_node::Command::CloseChannel {
-        channel: fulmen_node::ChannelSelector::Id(channel),
-        mode: fulmen_node::CloseMode::Force,
-    };
-    world.command(0, close).unwrap();
+    world.close(0, 1, CloseMode::Force).unwrap();
     world.restart(0);
     world.restart(0);
     let told = world.events(0, |e| matches!(e, Event::ChannelClosing { .. }));
     assert_eq!(told, 1);
-}
-
-fn close_alone(world: &mut World, index: usize, with: usize) {
-    let peer = world.id(with);
-    let channels = world.nodes[index].node.channels_info();
-    let channel = channels.into_iter().find(|c| c.peer == peer).unwrap();
-    let close = fulmen_node::Command::CloseChannel {
-        channel: fulmen_node::ChannelSelector::Id(channel.channel_id),
-        mode: fulmen_node::CloseMode::Force,
-    };
-    world.command(index, close).unwrap();
 }
 
 /// On chain it may be without an output, or its time run out: nothing is paid onwards for it.
@@ -190,7 +174,7 @@ fn an_htlc_of_a_closed_channel_is_not_forwarded() {
         world.onions_unread = vec![1];
         let invoice = world.invoice(2, 10_000);
         world.command(0, World::pay_command(invoice)).unwrap();
-        close_alone(&mut world, 1, 0);
+        world.close(1, 0, CloseMode::Force).unwrap();
         if restart {
             world.restart(1);
         }

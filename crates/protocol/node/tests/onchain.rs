@@ -9,75 +9,27 @@
 
 mod common;
 
-use bitcoin::Amount;
 use common::World;
-use fulmen_node::{
-    ChannelSelector, CloseMode, Command, Event, OpenChannelCommand, PayCommand, Reply,
-};
+use fulmen_node::{CloseMode, Event};
 use fulmen_types::{ChannelType, Msat, record::Space};
 
 const PAID: u64 = 50_000;
 
-fn open(world: &mut World, from: usize, to: usize, channel_type: Option<ChannelType>) {
-    world.connect(from, to);
-    let command = Command::OpenChannel(OpenChannelCommand {
-        peer: world.id(to),
-        amount: Amount::from_sat(1_000_000),
-        push: Msat::from_sat(300_000),
-        announce: true,
-        feerate: None,
-        channel_type,
-    });
-    let reply = world.command(from, command);
-    assert!(
-        matches!(reply, Ok(Reply::ChannelOpening { .. })),
-        "{reply:?}"
-    );
-    world.mine(6);
-}
-
 /// 0 - 1 - 2; the one in the middle pays for no commitment.
 fn chain_of_three(channel_type: &Option<ChannelType>) -> World {
     let mut world = World::on_chain(3);
-    open(&mut world, 0, 1, channel_type.clone());
-    open(&mut world, 2, 1, channel_type.clone());
+    world.open_as(0, 1, channel_type.clone());
+    world.open_as(2, 1, channel_type.clone());
     world.mine(6);
     world.wait(10);
     world
 }
 
-fn pay(world: &mut World, from: usize, to: usize) {
-    let invoice = Command::CreateInvoice {
-        amount: Some(Msat::from_sat(PAID)),
-        description: "test".into(),
-        expiry_secs: 3_600,
-    };
-    let Ok(Reply::Invoice { invoice, .. }) = world.command(to, invoice) else {
-        panic!("invoice")
-    };
-    let command = Command::Pay(PayCommand {
-        invoice,
-        amount: None,
-        max_fee: None,
-        timeout_secs: None,
-    });
-    let reply = world.command(from, command);
-    assert!(matches!(reply, Ok(Reply::Payment { .. })), "{reply:?}");
-}
-
-fn close(world: &mut World, index: usize, with: usize, mode: CloseMode) {
-    let peer = world.id(with);
-    let channels = world.nodes[index].node.channels_info();
-    let Some(channel) = channels.into_iter().find(|c| c.peer == peer) else {
-        return;
-    };
-    let channel = ChannelSelector::Id(channel.channel_id);
-    let _ = world.command(index, Command::CloseChannel { channel, mode });
-}
-
-fn count(world: &World, index: usize, is: impl Fn(&Event) -> bool) -> usize {
-    let events = world.nodes[index].node.events_after(0);
-    events.filter(|e| is(&e.event)).count()
+/// By force, unless it is closed already.
+fn close(world: &mut World, index: usize, with: usize) {
+    if world.channel(index, with).is_some() {
+        let _ = world.close(index, with, CloseMode::Force);
+    }
 }
 
 /// All that a node owns, once nothing is on its way.
@@ -101,9 +53,9 @@ fn settle_and_check(mut world: World, before: [u64; 3], what: &str) {
         }
     }
     world.wait(130);
-    let paid = count(&world, 0, |e| matches!(e, Event::PaymentSucceeded { .. }));
-    let failed = count(&world, 0, |e| matches!(e, Event::PaymentFailed { .. }));
-    let received = count(&world, 2, |e| matches!(e, Event::PaymentReceived { .. }));
+    let paid = world.events(0, |e| matches!(e, Event::PaymentSucceeded { .. }));
+    let failed = world.events(0, |e| matches!(e, Event::PaymentFailed { .. }));
+    let received = world.events(2, |e| matches!(e, Event::PaymentReceived { .. }));
     let refusals = &world.real.as_ref().unwrap().refusals;
     assert_eq!(
         paid + failed,
@@ -143,7 +95,7 @@ fn settle_and_check(mut world: World, before: [u64; 3], what: &str) {
             real.wallets[index].leased()
         );
     }
-    let swept = [0, 1, 2].map(|i| count(&world, i, |e| matches!(e, Event::Swept { .. })));
+    let swept = [0, 1, 2].map(|i| world.events(i, |e| matches!(e, Event::Swept { .. })));
     println!("  paid {paid} received {received} swept {swept:?}");
     if received == 1 && paid == 0 {
         panic!("{what}: the payee has it and the payer does not know");
@@ -169,7 +121,7 @@ fn htlc_in_flight(end: End, channel_type: &Option<ChannelType>, cut: usize, rest
     let before = [0, 1, 2].map(|i| wealth(&world, i));
     world.deliver = Some(cut);
     world.deliver_between = Some((1, 2));
-    pay(&mut world, 0, 2);
+    world.pay(0, 2, PAID);
     if world.deliver.take().is_some() {
         world.disconnect(1, 2);
         world.run();
@@ -180,12 +132,12 @@ fn htlc_in_flight(end: End, channel_type: &Option<ChannelType>, cut: usize, rest
         world.run();
     }
     match end {
-        End::Middle => close(&mut world, 1, 2, CloseMode::Force),
-        End::Payee => close(&mut world, 2, 1, CloseMode::Force),
+        End::Middle => close(&mut world, 1, 2),
+        End::Payee => close(&mut world, 2, 1),
         End::Away => {}
         End::Both => {
-            close(&mut world, 1, 2, CloseMode::Force);
-            close(&mut world, 0, 1, CloseMode::Force);
+            close(&mut world, 1, 2);
+            close(&mut world, 0, 1);
         }
     }
     if restart {
@@ -246,29 +198,15 @@ fn without_anchors() {
 fn cheat(restart: bool) {
     let what = format!("a revoked commitment, restart {restart}");
     let mut world = chain_of_three(&None);
-    pay(&mut world, 0, 2);
+    world.pay(0, 2, PAID);
     let old = world.nodes[2].disk.clone();
     // It pays most of it away over the same channel.
-    let invoice = Command::CreateInvoice {
-        amount: Some(Msat::from_sat(400_000)),
-        description: "away".into(),
-        expiry_secs: 3_600,
-    };
-    let Ok(Reply::Invoice { invoice, .. }) = world.command(1, invoice) else {
-        panic!("invoice")
-    };
-    let command = Command::Pay(PayCommand {
-        invoice,
-        amount: None,
-        max_fee: None,
-        timeout_secs: None,
-    });
-    assert!(world.command(2, command).is_ok());
+    world.pay(2, 1, 400_000);
     let before = wealth(&world, 1);
     world.nodes[2].disk = old;
     world.crash(2);
     world.run();
-    close(&mut world, 2, 1, CloseMode::Force);
+    close(&mut world, 2, 1);
     if restart {
         world.crash(1);
         world.run();
@@ -278,7 +216,7 @@ fn cheat(restart: bool) {
         world.crash(1);
         world.run();
     }
-    let seen = count(&world, 1, |e| matches!(e, Event::Breach { .. }));
+    let seen = world.events(1, |e| matches!(e, Event::Breach { .. }));
     assert_eq!(seen, 1, "{what}");
     for _ in 0..30 {
         world.mine(10);
@@ -305,7 +243,7 @@ fn a_channel_whose_close_is_thrown_out_stays_closed() {
         world.disconnect(1, 2);
         world.run();
         let old = world.nodes[2].disk.clone();
-        close(&mut world, 2, 1, CloseMode::Force);
+        close(&mut world, 2, 1);
         world.mine(1);
         world.unmine(1);
         if restart {
@@ -315,7 +253,7 @@ fn a_channel_whose_close_is_thrown_out_stays_closed() {
         world.nodes[2].disk = old;
         world.crash(2);
         world.connect(1, 2);
-        pay(&mut world, 0, 1);
+        world.pay(0, 1, PAID);
         let info = world.nodes[1].node.channels_info();
         let usable = info.iter().filter(|c| c.spendable > Msat::ZERO).count();
         assert_eq!(usable, 1, "{info:#?}");
@@ -335,12 +273,12 @@ fn crashes_while_closing() {
         let before = [0, 1, 2].map(|i| wealth(&world, i));
         world.deliver = Some(every % 6 + 2);
         world.deliver_between = Some((1, 2));
-        pay(&mut world, 0, 2);
+        world.pay(0, 2, PAID);
         if world.deliver.take().is_some() {
             world.disconnect(1, 2);
             world.run();
         }
-        close(&mut world, 1, 2, CloseMode::Force);
+        close(&mut world, 1, 2);
         world.crash_every = Some(every);
         for _ in 0..30 {
             world.mine(1);

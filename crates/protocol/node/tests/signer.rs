@@ -10,14 +10,7 @@ mod common;
 
 use common::World;
 use fulmen_node::{ChannelSelector, ChannelState, Command, CommandError, Event, Reply};
-use fulmen_types::{ChannelId, Msat};
-
-fn state_with(world: &World, index: usize, with: usize) -> (ChannelId, ChannelState) {
-    let peer = world.id(with);
-    let channels = world.nodes[index].node.channels_info();
-    let channel = channels.into_iter().find(|c| c.peer == peer).unwrap();
-    (channel.channel_id, channel.state)
-}
+use fulmen_types::Msat;
 
 fn reconnect(world: &mut World) {
     for (a, b) in [(0, 1), (1, 2)] {
@@ -34,8 +27,7 @@ fn a_forward_that_the_signer_refuses_goes_back_and_the_channel_rests() {
     world.open(1, 2);
     world.mine(6);
     world.wait(10);
-    let invoice = world.invoice(2, 10_000);
-    world.command(0, World::pay_command(invoice)).unwrap();
+    world.pay(0, 2, 10_000);
     let succeeded = |e: &Event| matches!(e, Event::PaymentSucceeded { .. });
     assert_eq!(world.events(0, succeeded), 1);
 
@@ -48,8 +40,8 @@ fn a_forward_that_the_signer_refuses_goes_back_and_the_channel_rests() {
     world.run();
     assert!(world.nodes[0].replies.contains_key(&id));
     let blocked = |world: &World| {
-        let (_, state) = state_with(world, 1, 2);
-        matches!(state, ChannelState::SignerBlocked(_))
+        let channel = world.channel(1, 2).unwrap();
+        matches!(channel.state, ChannelState::SignerBlocked(_))
     };
     assert!(blocked(&world));
     let told =
@@ -57,12 +49,7 @@ fn a_forward_that_the_signer_refuses_goes_back_and_the_channel_rests() {
     assert_eq!(world.events(1, told), 1);
     reconnect(&mut world);
     // Failed upstream: nothing hangs.
-    let peer = world.id(1);
-    let upstream = world.nodes[0].node.channels_info();
-    assert_eq!(
-        upstream.iter().find(|c| c.peer == peer).unwrap().htlcs,
-        (0, 0)
-    );
+    assert_eq!(world.channel(0, 1).unwrap().htlcs, (0, 0));
     assert_eq!(
         world.events(1, |e| matches!(e, Event::PaymentForwarded { .. })),
         1
@@ -74,13 +61,12 @@ fn a_forward_that_the_signer_refuses_goes_back_and_the_channel_rests() {
     world.wait(20);
     assert!(blocked(&world));
     assert_eq!(world.refuses[&1], 1);
-    let invoice = world.invoice(1, 5_000);
-    world.command(0, World::pay_command(invoice)).unwrap();
+    world.pay(0, 1, 5_000);
     assert_eq!(world.events(0, succeeded), 2);
 
     // Its owner has seen to the signer.
     world.refuses.clear();
-    let (channel_id, _) = state_with(&world, 1, 2);
+    let channel_id = world.channel(1, 2).unwrap().channel_id;
     let unblock = Command::UnblockChannel(ChannelSelector::Id(channel_id));
     assert_eq!(world.command(1, unblock.clone()), Ok(Reply::Done));
     assert!(matches!(
@@ -89,18 +75,14 @@ fn a_forward_that_the_signer_refuses_goes_back_and_the_channel_rests() {
     ));
     reconnect(&mut world);
     world.wait(20);
-    let invoice = world.invoice(2, 30_000);
-    world.command(0, World::pay_command(invoice)).unwrap();
+    world.pay(0, 2, 30_000);
     world.wait(5);
     // The one that was failed for the moment has been tried again.
     assert_eq!(world.events(0, succeeded), 4);
-    let (_, state) = state_with(&world, 1, 2);
-    assert_eq!(state, ChannelState::Normal { usable: true });
-    let peer = world.id(2);
-    let info = world.nodes[1].node.channels_info();
-    let with_2 = info.iter().find(|c| c.peer == peer).unwrap();
+    let channel = world.channel(1, 2).unwrap();
+    assert_eq!(channel.state, ChannelState::Normal { usable: true });
     assert_eq!(
-        with_2.balances.0,
+        channel.balances.0,
         Msat::from_sat(700_000 - 10_000 - 20_000 - 30_000)
     );
 }

@@ -8,33 +8,12 @@
 
 mod common;
 
-use bitcoin::{Amount, secp256k1::PublicKey};
 use common::World;
-use fulmen_node::{
-    ChannelSelector, ChannelState, CloseMode, Command, Event, OpenChannelCommand, PayCommand, Reply,
-};
+use fulmen_node::{ChannelState, CloseMode, Event, Reply};
 use fulmen_types::{ChannelType, Msat, record::Space};
 
-fn open(peer: PublicKey, channel_type: Option<ChannelType>) -> Command {
-    Command::OpenChannel(OpenChannelCommand {
-        peer,
-        amount: Amount::from_sat(1_000_000),
-        push: Msat::from_sat(300_000),
-        announce: true,
-        feerate: None,
-        channel_type,
-    })
-}
-
 fn open_ready(world: &mut World, from: usize, to: usize, channel_type: Option<ChannelType>) {
-    world.connect(from, to);
-    let command = open(world.id(to), channel_type);
-    let reply = world.command(from, command);
-    assert!(
-        matches!(reply, Ok(Reply::ChannelOpening { .. })),
-        "{reply:?}"
-    );
-    world.mine(6);
+    world.open_as(from, to, channel_type);
     for index in [from, to] {
         let ready = world.nodes[index]
             .events
@@ -42,25 +21,6 @@ fn open_ready(world: &mut World, from: usize, to: usize, channel_type: Option<Ch
             .any(|e| matches!(e, Event::ChannelReady { .. }));
         assert!(ready, "{:?}", world.nodes[index].events);
     }
-}
-
-fn pay(world: &mut World, from: usize, to: usize, sat: u64) {
-    let invoice = Command::CreateInvoice {
-        amount: Some(Msat::from_sat(sat)),
-        description: "test".into(),
-        expiry_secs: 3_600,
-    };
-    let Ok(Reply::Invoice { invoice, .. }) = world.command(to, invoice) else {
-        panic!("invoice")
-    };
-    let command = Command::Pay(PayCommand {
-        invoice,
-        amount: None,
-        max_fee: None,
-        timeout_secs: None,
-    });
-    let reply = world.command(from, command);
-    assert!(matches!(reply, Ok(Reply::Payment { .. })), "{reply:?}");
 }
 
 fn succeeded(world: &World, index: usize) -> usize {
@@ -71,29 +31,17 @@ fn succeeded(world: &World, index: usize) -> usize {
         .count()
 }
 
-fn close_together(world: &mut World, index: usize) {
-    let channel = ChannelSelector::Id(world.nodes[index].node.channels_info()[0].channel_id);
-    let mode = CloseMode::Cooperative {
-        script_pubkey: None,
-        feerate: None,
-    };
-    assert_eq!(
-        world.command(index, Command::CloseChannel { channel, mode }),
-        Ok(Reply::Done)
-    );
-}
-
 #[test]
 fn open_pay_both_ways_restart_and_close() {
     for channel_type in [None, Some(ChannelType::static_remote_key())] {
         let mut world = World::new(2);
         open_ready(&mut world, 0, 1, channel_type);
-        pay(&mut world, 0, 1, 10_000);
-        pay(&mut world, 1, 0, 20_000);
+        world.pay(0, 1, 10_000);
+        world.pay(1, 0, 20_000);
         assert_eq!((succeeded(&world, 0), succeeded(&world, 1)), (1, 1));
         world.restart(0);
         world.restart(1);
-        pay(&mut world, 0, 1, 30_000);
+        world.pay(0, 1, 30_000);
         assert_eq!(succeeded(&world, 0), 2);
         let info = world.nodes[0].node.channels_info();
         assert_eq!(info[0].balances.0, Msat::from_sat(680_000));
@@ -102,7 +50,11 @@ fn open_pay_both_ways_restart_and_close() {
         assert_eq!(world.archived(0, Space::InvoiceByTime), 1);
         assert_eq!(world.archived(0, Space::Payment), 0);
 
-        close_together(&mut world, 1);
+        let mode = CloseMode::Cooperative {
+            script_pubkey: None,
+            feerate: None,
+        };
+        assert_eq!(world.close(1, 0, mode), Ok(Reply::Done));
         world.mine(1);
         for node in &world.nodes {
             let info = node.node.channels_info();
@@ -140,9 +92,9 @@ fn three_hops_by_gossip_alone() {
     world.wait(20);
     let info = world.nodes[0].node.info();
     assert_eq!(info.graph, (4, 3), "the graph has reached the other end");
-    pay(&mut world, 0, 3, 10_000);
+    world.pay(0, 3, 10_000);
     assert_eq!(succeeded(&world, 0), 1, "{:?}", world.nodes[0].events);
-    pay(&mut world, 3, 0, 5_000);
+    world.pay(3, 0, 5_000);
     assert_eq!(succeeded(&world, 3), 1, "{:?}", world.nodes[3].events);
     let forwarded = |i: usize| {
         world.nodes[i]
@@ -163,7 +115,7 @@ fn a_forward_survives_a_disconnect_after_every_message() {
         world.mine(6);
         world.wait(10);
         world.deliver = Some(cut);
-        pay(&mut world, 0, 2, 10_000);
+        world.pay(0, 2, 10_000);
         world.deliver = None;
         let pairs = [(0, 1), (1, 2)];
         for (a, b) in pairs {
@@ -195,7 +147,7 @@ fn a_forwarder_restarts_after_every_message() {
         world.mine(6);
         world.wait(10);
         world.deliver = Some(cut);
-        pay(&mut world, 0, 2, 10_000);
+        world.pay(0, 2, 10_000);
         world.deliver = None;
         world.restart(1);
         for (a, b) in [(0, 1), (1, 2)] {
@@ -216,4 +168,17 @@ fn a_forwarder_restarts_after_every_message() {
             "cut after {cut}: {info:?}"
         );
     }
+}
+
+#[test]
+fn the_coins_of_a_funding_stay_leased_until_it_is_deep() {
+    let mut world = World::new(2);
+    open_ready(&mut world, 0, 1, None);
+    let leases = |world: &World| world.nodes[0].node.coin_leases().len();
+    world.mine(93);
+    world.restart(0);
+    assert_eq!(leases(&world), 1);
+    world.mine(1);
+    world.restart(0);
+    assert_eq!(leases(&world), 0);
 }

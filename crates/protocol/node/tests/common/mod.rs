@@ -19,15 +19,15 @@ use bitcoin::{
     Witness, absolute::LockTime, hashes::Hash, secp256k1::PublicKey, transaction::Version,
 };
 use fulmen_node::{
-    ActionKind, Answer, Ask, Block, BlockId, Boot, BroadcastAnswer, Command, CommandError,
-    CommandId, ConnEpoch, Direction, Effects, Event, Input, Node, NodeConfig, NoteLevel,
-    OpenChannelCommand, PayCommand, Reply, UtxoAnswer, WalletBalance,
+    ActionKind, Answer, Ask, Block, BlockId, Boot, BroadcastAnswer, ChannelInfo, ChannelSelector,
+    CloseMode, Command, CommandError, CommandId, ConnEpoch, Direction, Effects, Event, Input, Node,
+    NodeConfig, NoteLevel, OpenChannelCommand, PayCommand, Reply, UtxoAnswer, WalletBalance,
 };
 use fulmen_signer::{
     KeysManager, OutMessage, RefusedMessage, Signer, SigningAnswer, SigningError, SigningRequest,
 };
 use fulmen_types::{
-    BlockHeight, FeeratePerKw, Feerates, Msat, Timestamp,
+    BlockHeight, ChannelType, FeeratePerKw, Feerates, Msat, Timestamp,
     record::{RecordKey, Space},
 };
 use fulmen_wire::Message;
@@ -225,6 +225,11 @@ impl World {
 
     /// Opens a channel of a million, 300,000 of it the peer's, and mines until it is ready.
     pub fn open(&mut self, from: usize, to: usize) {
+        self.open_as(from, to, None);
+    }
+
+    /// The same, of this type.
+    pub fn open_as(&mut self, from: usize, to: usize, channel_type: Option<ChannelType>) {
         self.connect(from, to);
         let command = Command::OpenChannel(OpenChannelCommand {
             peer: self.id(to),
@@ -232,7 +237,7 @@ impl World {
             push: Msat::from_sat(300_000),
             announce: true,
             feerate: None,
-            channel_type: None,
+            channel_type,
         });
         let reply = self.command(from, command);
         assert!(
@@ -240,6 +245,32 @@ impl World {
             "{reply:?}"
         );
         self.mine(6);
+    }
+
+    /// Begins to pay a new invoice.
+    pub fn pay(&mut self, from: usize, to: usize, sat: u64) {
+        let invoice = self.invoice(to, sat);
+        let reply = self.command(from, Self::pay_command(invoice));
+        assert!(matches!(reply, Ok(Reply::Payment { .. })), "{reply:?}");
+    }
+
+    /// A node's channel with a peer.
+    pub fn channel(&self, index: usize, with: usize) -> Option<ChannelInfo> {
+        let peer = self.id(with);
+        let channels = self.nodes[index].node.channels_info();
+        channels.into_iter().find(|channel| channel.peer == peer)
+    }
+
+    /// A node closes its channel with a peer; it may be too late for that.
+    pub fn close(
+        &mut self,
+        index: usize,
+        with: usize,
+        mode: CloseMode,
+    ) -> Result<Reply, CommandError> {
+        let channel = self.channel(index, with).expect("there is a channel");
+        let channel = ChannelSelector::Id(channel.channel_id);
+        self.command(index, Command::CloseChannel { channel, mode })
     }
 
     pub fn invoice(&mut self, index: usize, sat: u64) -> String {
