@@ -209,6 +209,7 @@ const fn state_name(state: &ChannelState) -> &'static str {
         ChannelState::ForceClosing(_) => "force closing",
         ChannelState::OnChain(_) => "on chain",
         ChannelState::Stale => "stale",
+        ChannelState::SignerBlocked(_) => "signer blocked",
     }
 }
 

@@ -4,8 +4,6 @@
 
 mod common;
 
-use std::sync::Mutex;
-
 use bitcoin::{
     Amount, Network, ScriptBuf, Txid,
     constants::ChainHash,
@@ -667,47 +665,41 @@ fn a_third_commitment_waits_for_the_first_to_be_revoked() {
     );
 
     // A message shows the revocation before it asks for the signature: with a wrong one there is none.
-    let SigningRequest::ValidateRevocation { revocation, .. } = revocation(1, 7) else {
+    let SigningRequest::ValidateRevocation { revocation, .. } = revocation(1, 1) else {
         panic!("a revocation")
     };
-    let keys = Remembering(&pair.bob, Mutex::new(state));
+    let keys = Knowing(&pair.bob, revocation.clone());
     let message = |revoked| OutMessage::CommitmentSigned {
         channel_id: ChannelId::new([1; 32]),
-        revoked,
+        revoked: Some(revoked),
         request: Box::new(pair.bobs_request(&content(3))),
     };
+    let wrong = Revocation {
+        number: number(0),
+        ..revocation.clone()
+    };
     assert_eq!(
-        message(None).complete(&keys),
-        Err(SigningError::Refused(Refusal::NotRevoked(number(1))))
+        message(wrong).complete(&keys),
+        Err(SigningError::Refused(Refusal::WrongRevocation(number(0))))
     );
-    assert_eq!(
-        message(Some(revocation.clone())).complete(&keys),
-        Err(SigningError::Refused(Refusal::WrongRevocation(number(1))))
-    );
-    let request = SigningRequest::RevealSecret {
-        keys_id: pair.alice_params.keys_id,
-        number: number(1),
-    };
-    let SigningAnswer::Secret(secret) = pair.alice.answer(&request) else {
-        panic!("a secret")
-    };
-    let right = Revocation {
-        secret,
-        ..revocation
-    };
-    let signed = message(Some(right)).complete(&keys);
+    let signed = message(revocation).complete(&keys);
     assert!(
         matches!(signed, Ok(Message::CommitmentSigned(_))),
         "{signed:?}"
     );
 }
 
-/// Keys behind a state.
-struct Remembering<'a>(&'a KeysManager, Mutex<SignerState>);
+/// Keys that sign only after they have seen this revocation, by the order of the requests of one message.
+struct Knowing<'a>(&'a KeysManager, Revocation);
 
-impl Signer for Remembering<'_> {
+impl Signer for Knowing<'_> {
     fn answer(&self, request: &SigningRequest) -> SigningAnswer {
-        self.1.lock().unwrap().answer(self.0, request)
+        match request {
+            SigningRequest::ValidateRevocation { revocation, .. } if *revocation != self.1 => {
+                SigningAnswer::Refused(Refusal::WrongRevocation(revocation.number))
+            }
+            other => self.0.answer(other),
+        }
     }
 
     fn node_id(&self) -> PublicKey {
