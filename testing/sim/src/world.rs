@@ -528,6 +528,10 @@ fn new_host(index: usize, plan: &Plan, rng: &mut Rng) -> Host {
     config.channel.to_self_delay = plan.to_self_delay;
     config.channel.closing_timeout_millis = 20 * 60 * 1_000;
     config.forward.cltv_expiry_delta = plan.cltv_expiry_delta;
+    // Every other node waits for its peers after a start.
+    if index.is_multiple_of(2) {
+        config.channel.reconnect_grace_millis = 0;
+    }
     Host {
         index,
         id: fulmen_signer::Signer::node_id(&keys),
