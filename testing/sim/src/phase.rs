@@ -56,7 +56,14 @@ impl World {
     pub(crate) fn phase(&mut self) {
         self.after(500, Happening::Phase);
         let lasted = self.now - self.phase_since;
-        if lasted > PATIENCE {
+        // An outage longer than every deadline may have begun at the end of the payments.
+        let outage = match self.plan.villain.map(|v| v.trick) {
+            Some(Trick::LongOutage { blocks } | Trick::AbsentSigner { blocks }) => {
+                u64::from(blocks) * self.plan.block_interval
+            }
+            _ => 0,
+        };
+        if lasted > PATIENCE + outage {
             let why = self.what_is_missing();
             return self.fail(format!("the phase {:?} does not end: {why}", self.phase));
         }
@@ -129,6 +136,7 @@ impl World {
 
     /// Nothing goes wrong any more.
     fn calm(&mut self) {
+        self.parted.clear();
         self.faults = Faults {
             outage: 1,
             ..Faults::default()
