@@ -254,7 +254,14 @@ impl World {
         let Some(nodes) = self.nodes() else {
             return false;
         };
-        let swept = |node: &&Node| node.balance_info().sweeps.is_empty();
+        // What is not worth its fee stays where it is for very long.
+        let worthless = |sat: u64| self.may_be_trimmed(sat.saturating_mul(1_000));
+        let swept = |node: &&Node| {
+            let sweeps = node.balance_info().sweeps;
+            sweeps
+                .iter()
+                .all(|(_, sweep)| worthless(sweep.amount.to_sat()))
+        };
         // Deep enough that nothing is on its way any more.
         // Who had bad luck, and no old state, gets everything back as well.
         let unlucky = self.plan.villain.filter(|v| {

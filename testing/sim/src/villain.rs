@@ -360,8 +360,9 @@ impl World {
 
     /// What a peer can make the others hold is limited.
     pub(crate) fn check_memory(&mut self, index: usize) {
-        let pending = self.hosts[index].config.max_pending_opens;
-        let most = self.plan.channels.len() * 8 + pending;
+        let pending = self.hosts[index].config.max_pending_opens_per_peer;
+        // Every peer may have as many that wait, and opens that failed are repeated.
+        let most = self.plan.channels.len() * 4 + pending * self.plan.nodes;
         let count = self.hosts[index].channels().len();
         if count > most {
             self.fail(format!("n{index} holds {count} channels"));
