@@ -21,10 +21,11 @@ use fulmen_compare::Source;
 #[command(version)]
 struct Args {
     /// Rounds; the median counts.
-    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 101, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// How long one contestant runs in a round, in milliseconds.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+    /// How long one contestant runs in a round, in milliseconds: short, so that on a busy machine most rounds are
+    /// not interrupted.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     millis: u64,
     /// Only rows whose names contain this text.
     #[arg(long, default_value = "")]
