@@ -61,6 +61,10 @@ pub(crate) enum SendError {
 /// a moment.
 const NO_PATH_MILLIS: u64 = 10_000;
 
+/// What is split goes out in parts of this on average, or more: each costs a base fee and a place among the HTLCs
+/// of all channels on its way, and a smaller one is soon dust.
+const LEAST_PART: Msat = Msat::from_sat(10_000);
+
 impl Entry {
     /// A payment that begins, or one from its record.
     pub(crate) const fn new(payment: Payment, phase: Phase) -> Self {
@@ -112,10 +116,12 @@ impl Entry {
         let request = &self.payment.request;
         let attempts = request.max_attempts.saturating_sub(self.payment.attempts);
         let parts = u16::try_from(self.payment.parts.len()).unwrap_or(u16::MAX);
+        let worth_it = self.payment.left().to_msat() / LEAST_PART.to_msat();
         request
             .max_parts
             .saturating_sub(parts)
             .min(u16::try_from(attempts).unwrap_or(u16::MAX))
+            .min(u16::try_from(worth_it).unwrap_or(u16::MAX))
             .max(1)
     }
 

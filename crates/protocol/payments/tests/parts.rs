@@ -65,6 +65,30 @@ fn question_after(payer: &mut Payer, link: HtlcLink, failure: OutgoingFailure) -
 }
 
 #[test]
+fn little_is_not_split() {
+    // At last the attempts are the limit.
+    for (sat, parts) in [
+        (200, 1),
+        (19_999, 1),
+        (20_000, 2),
+        (45_000, 4),
+        (800_000, 10),
+    ] {
+        let mut payer = Payer::new();
+        let mut batch = WriteBatch::new();
+        let request = PayRequest {
+            amount: Msat::from_sat(sat),
+            ..large()
+        };
+        let outputs = payer.machine.pay(request, payer.now, &mut batch).unwrap();
+        let [PaymentOutput::FindRoute(question)] = outputs.as_slice() else {
+            panic!("{outputs:?}")
+        };
+        assert_eq!(question.max_parts, parts, "{sat}");
+    }
+}
+
+#[test]
 fn a_payment_larger_than_any_channel_succeeds_in_parts() {
     let mut payer = Payer::new();
     let htlcs = pay(&mut payer);
