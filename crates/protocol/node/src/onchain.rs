@@ -17,7 +17,7 @@ use crate::{
     event::Event,
     input::{Block, BlockId},
     node::Node,
-    port::{Answer, Ask, BroadcastAnswer, CoinPurpose, CoinRequest},
+    port::{Answer, Ask, BroadcastAnswer, CoinPurpose, CoinRequest, WalletError},
     requests::Pending,
     step::Step,
     work::Work,
@@ -455,6 +455,11 @@ impl Node {
     ) {
         let coins = match answer {
             Answer::Coins(Ok(coins)) => coins,
+            // A wallet that is away has said nothing of its coins: it is asked again in a while.
+            Answer::Coins(Err(WalletError::Unavailable(why))) => {
+                let text = alloc::format!("the wallet gives no coins for a claim yet: {why}");
+                return step.note(NoteLevel::Warn, text);
+            }
             Answer::Coins(Err(error)) => {
                 step.note(NoteLevel::Warn, error.to_string());
                 Vec::new()

@@ -10,8 +10,8 @@
 mod common;
 
 use common::World;
-use fulmen_node::{CloseMode, Event};
-use fulmen_types::{ChannelType, Msat, record::Space};
+use fulmen_node::{CloseMode, Event, Input};
+use fulmen_types::{ChannelType, FeeratePerKw, Feerates, Msat, record::Space};
 
 const PAID: u64 = 50_000;
 
@@ -289,4 +289,33 @@ fn crashes_while_closing() {
         world.crash_every = None;
         settle_and_check(world, before, &format!("crashes every {every}"));
     }
+}
+
+/// That a wallet does not answer says nothing of what it holds.
+#[test]
+fn a_wallet_that_is_away_is_asked_again_and_nobody_is_alarmed() {
+    let mut world = chain_of_three(&None);
+    world.wallets_away = vec![1];
+    // Its commitment alone pays too little.
+    let feerate = FeeratePerKw::new(5_000);
+    let feerates = Feerates {
+        background: feerate,
+        normal: feerate,
+        urgent: feerate,
+        floor: FeeratePerKw::FLOOR,
+    };
+    world.give(1, Input::Feerates(feerates));
+    close(&mut world, 1, 2);
+    let claims = |world: &World| {
+        let leases = world.nodes[1].node.coin_leases();
+        let of_claims = leases.iter().filter(|(purpose, coins)| {
+            matches!(purpose, fulmen_node::CoinPurpose::Claim(..)) && !coins.is_empty()
+        });
+        of_claims.count()
+    };
+    assert_eq!(world.events(1, |e| matches!(e, Event::Alert { .. })), 0);
+    assert_eq!(claims(&world), 0);
+    world.wallets_away.clear();
+    world.wait(130);
+    assert_eq!(claims(&world), 1);
 }

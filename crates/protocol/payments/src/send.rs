@@ -61,8 +61,8 @@ impl Outgoing {
         }
     }
 
-    /// From the records of [`Space::Payment`]: key and value of each. Outgoing without an HTLC on its
-    /// way go on at the first [`Outgoing::tick`].
+    /// From the records of [`Space::Payment`](fulmen_types::record::Space::Payment): key and value of each.
+    /// Payments without an HTLC on its way go on at the first [`Outgoing::tick`].
     pub fn restore<'a>(
         payer: NodeId,
         boot_entropy: [u8; 32],

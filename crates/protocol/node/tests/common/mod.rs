@@ -22,6 +22,7 @@ use fulmen_node::{
     ActionKind, Answer, Ask, Block, BlockId, Boot, BroadcastAnswer, ChannelInfo, ChannelSelector,
     CloseMode, Command, CommandError, CommandId, ConnEpoch, Direction, Effects, Event, Input, Node,
     NodeConfig, NoteLevel, OpenChannelCommand, PayCommand, Reply, UtxoAnswer, WalletBalance,
+    WalletError,
 };
 use fulmen_signer::{
     KeysManager, OutMessage, RefusedMessage, Signer, SigningAnswer, SigningError, SigningRequest,
@@ -73,6 +74,8 @@ pub struct World {
     pub onions_unread: Vec<usize>,
     /// Nodes that see no blocks: after a restart they have all of them to look at.
     pub down: Vec<usize>,
+    /// Nodes whose wallet is away when it is asked for coins.
+    pub wallets_away: Vec<usize>,
     /// Nodes whose ports do not answer.
     pub silent_ports: Vec<usize>,
     /// Nodes whose signer signs no commitment of a peer: what it was asked for, counted.
@@ -149,6 +152,7 @@ impl World {
             long_reason: None,
             onions_unread: Vec::new(),
             down: Vec::new(),
+            wallets_away: Vec::new(),
             silent_ports: Vec::new(),
             refuses: BTreeMap::new(),
             refused_peer: None,
@@ -460,6 +464,9 @@ impl World {
     }
 
     fn answer(&mut self, index: usize, ask: Ask) -> Answer {
+        if matches!(ask, Ask::Coins(_)) && self.wallets_away.contains(&index) {
+            return Answer::Coins(Err(WalletError::Unavailable("away".into())));
+        }
         if let Some(real) = &mut self.real {
             match &ask {
                 Ask::Funding(request) => return Answer::Funding(real.funding(index, request)),
