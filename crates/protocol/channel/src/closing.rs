@@ -27,8 +27,9 @@ pub(crate) struct Negotiation {
     sent_range: Option<FeeRange>,
     asked: Option<AskedSignature>,
     agreed: bool,
-    /// The signer gave no signature: nothing more is asked until the next tick.
-    stalled: bool,
+    /// What the signer could not sign: asked again at the next tick. The peer has said its part and will not
+    /// say it again.
+    stalled: Option<AskedSignature>,
 }
 
 /// A signature that the signer was asked for.
@@ -101,7 +102,7 @@ impl Funded {
         let is_begun = self.negotiation.asked.is_some()
             || self.negotiation.last_sent.is_some()
             || self.negotiation.agreed
-            || self.negotiation.stalled;
+            || self.negotiation.stalled.is_some();
         if self.core.params.opener == Side::Remote || is_begun {
             return;
         }
@@ -130,19 +131,27 @@ impl Funded {
         theirs: Option<Signature>,
         out: &mut Vec<ChannelOutput>,
     ) {
+        self.negotiation.stalled = None;
+        self.ask_signer_to_close(
+            AskedSignature {
+                content,
+                outputs,
+                range,
+                theirs,
+            },
+            out,
+        );
+    }
+
+    fn ask_signer_to_close(&mut self, asked: AskedSignature, out: &mut Vec<ChannelOutput>) {
         out.push(ChannelOutput::AskSign(Box::new(SigningRequest::Closing(
             Box::new(ClosingSigning {
                 params: self.core.params,
-                content: content.clone(),
-                outputs,
+                content: asked.content.clone(),
+                outputs: asked.outputs,
             }),
         ))));
-        self.negotiation.asked = Some(AskedSignature {
-            content,
-            outputs,
-            range,
-            theirs,
-        });
+        self.negotiation.asked = Some(asked);
     }
 
     /// Our signature has come: it goes out, and with the peer's on the same transaction the channel is
@@ -162,10 +171,11 @@ impl Funded {
         if let SigningAnswer::Refused(refusal) = answer {
             return self.block_by_signer(&alloc::format!("the signer refused: {refusal}"), out);
         }
-        let (Some(asked), SigningAnswer::Signature(ours)) = (self.negotiation.asked.take(), answer)
-        else {
-            self.negotiation.stalled = true;
-            self.negotiation.agreed = false;
+        let Some(asked) = self.negotiation.asked.take() else {
+            return;
+        };
+        let SigningAnswer::Signature(ours) = answer else {
+            self.negotiation.stalled = Some(asked);
             return;
         };
         let fee = asked.content.fee;
@@ -336,9 +346,11 @@ impl Funded {
         }
     }
 
-    /// Lets a signer that could not answer be asked again.
-    pub(crate) fn retry_closing(&mut self) {
-        self.negotiation.stalled = false;
+    /// A signer that could not answer is asked again.
+    pub(crate) fn retry_closing(&mut self, out: &mut Vec<ChannelOutput>) {
+        if let Some(asked) = self.negotiation.stalled.take() {
+            self.ask_signer_to_close(asked, out);
+        }
     }
 
     /// Whether the peer has not closed with us within the time that we give it.

@@ -191,7 +191,7 @@ impl Funded {
             return;
         }
         self.ask_points(out);
-        self.retry_closing();
+        self.retry_closing(out);
         self.retry_own_secret(out);
         if core::mem::take(&mut self.asked.announcement_failed) {
             self.asked.announcement = false;

@@ -253,6 +253,30 @@ fn silence_ends_in_a_forced_close() {
     );
 }
 
+/// The peer says its `closing_signed` once: who could not answer for want of a signer answers when there is one.
+#[test]
+fn a_signer_that_was_away_is_asked_again() {
+    for away in [Who::A, Who::B] {
+        let mut pair = Pair::ready();
+        pair.end(away).withhold_closings = true;
+        pair.command(Who::A, shutdown()).unwrap();
+        pair.run();
+        assert!(pair.a.channel().mutual_close().is_none());
+        let request = Box::new(pair.end(away).withheld.pop().unwrap());
+        let answer = Box::new(SigningAnswer::Unavailable);
+        pair.input(away, ChannelInput::Signed { request, answer })
+            .unwrap();
+        pair.run();
+        assert!(pair.end(away).withheld.is_empty(), "not before a tick");
+        pair.end(away).withhold_closings = false;
+        pair.input(away, ChannelInput::Tick).unwrap();
+        pair.run();
+        assert!(pair.a.channel().mutual_close().is_some(), "{away:?}");
+        assert!(pair.b.channel().mutual_close().is_some(), "{away:?}");
+        pair.assert_no_fault();
+    }
+}
+
 impl Pair {
     fn run_until_closing_signed(&mut self) {
         while !matches!(self.a.outbox.front(), Some(Message::ClosingSigned(_))) {

@@ -73,6 +73,7 @@ pub struct End {
     /// Questions of these kinds are kept back instead of answered.
     pub withhold_points: bool,
     pub withhold_secret_checks: bool,
+    pub withhold_closings: bool,
     /// The signer signs no commitment of the peer's.
     pub refuses: Option<Refuses>,
     is_stuck: bool,
@@ -137,6 +138,7 @@ impl End {
             decide: Decide::ByHash,
             withhold_points: false,
             withhold_secret_checks: false,
+            withhold_closings: false,
             refuses: None,
             is_stuck: false,
             remembers: None,
@@ -313,8 +315,10 @@ impl End {
                 ChannelOutput::AskSign(request) => {
                     let is_point = matches!(*request, SigningRequest::PerCommitmentPoint { .. });
                     let is_check = matches!(*request, SigningRequest::CheckOwnSecret { .. });
+                    let is_closing = matches!(*request, SigningRequest::Closing(_));
                     let is_withheld = (self.withhold_points && is_point)
-                        || (self.withhold_secret_checks && is_check);
+                        || (self.withhold_secret_checks && is_check)
+                        || (self.withhold_closings && is_closing);
                     if let (SigningRequest::Counters { .. }, Some(answer)) =
                         (&*request, &self.remembers)
                     {
