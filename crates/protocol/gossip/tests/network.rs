@@ -119,6 +119,27 @@ fn a_change_of_policy_spreads_and_an_absent_peer_disables() {
     assert!(!of(&mut net, 4).disabled);
 }
 
+/// Found by the simulator: a channel that was announced while the signer was away had no terms ever after.
+#[test]
+fn a_signer_that_was_away_is_asked_again() {
+    let mut net = Net::new(2);
+    net.unsigning.insert(1);
+    net.connect(1, 2);
+    net.channel(100, 1, 2);
+    net.pass(60_000);
+    let us = net.id(1);
+    let from_1 = fulmen_gossip::Direction::between(&us, &net.id(2));
+    let terms = |net: &mut Net| {
+        let graph = net.graph(2);
+        let channel = graph.channel(scid(100)).unwrap();
+        channel.policy(from_1).is_some() && graph.node_details(&us).is_some()
+    };
+    assert!(!terms(&mut net));
+    net.unsigning.clear();
+    net.pass(10_000);
+    assert!(terms(&mut net));
+}
+
 #[test]
 fn updates_are_made_anew_before_they_are_stale() {
     let mut net = line();

@@ -153,7 +153,8 @@ impl Node {
                 unsigned: *unsigned,
                 signature,
             },
-            _ => return,
+            (GossipPending::Sign(unsigned), _) => GossipInput::NotSigned(*unsigned),
+            (GossipPending::Utxo(_), _) => return,
         };
         self.gossip_input(step, input);
     }

@@ -89,7 +89,10 @@ impl Node {
             Pending::Gossip(pending @ GossipPending::Utxo(_)) => {
                 self.gossip_answer(step, pending, Answer::Utxo(UtxoAnswer::Unavailable));
             }
-            Pending::Broadcast | Pending::Gossip(GossipPending::Sign(_)) => {}
+            Pending::Gossip(pending @ GossipPending::Sign(_)) => {
+                self.gossip_answer(step, pending, Answer::Signed(SigningAnswer::Unavailable));
+            }
+            Pending::Broadcast => {}
         }
     }
 

@@ -27,8 +27,8 @@ use fulmen_wire::{
 };
 
 use crate::{GraphWriter, NetworkGraph, SignedMessages, messages::MessageKey};
+use own::{NEVER, OwnNode, OwnState};
 pub use own::{OwnChannel, OwnPolicy};
-use own::{OwnNode, OwnState};
 use peer::Peer;
 use receive::PendingChannel;
 
@@ -158,6 +158,8 @@ pub enum GossipInput {
         /// By our node key.
         signature: Signature,
     },
+    /// The answer to [`GossipOutput::AskSign`] when there is no signature: it is asked for again later.
+    NotSigned(Unsigned),
     /// Time has passed.
     Tick,
 }
@@ -244,6 +246,8 @@ pub struct Gossip {
     refused: BTreeSet<ShortChannelId>,
     own: BTreeMap<ShortChannelId, OwnState>,
     own_node: OwnNode,
+    /// When a signer that was away is asked again.
+    own_retry_at: Timestamp,
     /// What to pass on at the next flush, and from whom it came.
     outgoing: BTreeMap<MessageKey, Option<NodeId>>,
     /// Accepted updates of this hour.
@@ -295,6 +299,7 @@ impl Gossip {
             refused: BTreeSet::new(),
             own: BTreeMap::new(),
             own_node: OwnNode::default(),
+            own_retry_at: NEVER,
             outgoing: BTreeMap::new(),
             recent_updates: BTreeMap::new(),
             recent_since: Timestamp::new(0),
@@ -363,6 +368,7 @@ impl Gossip {
                 unsigned,
                 signature,
             } => self.signed(now, unsigned, signature, &mut out),
+            GossipInput::NotSigned(unsigned) => self.not_signed(now, &unsigned),
             GossipInput::Tick => self.tick(now, &mut out),
         }
         if core::mem::take(&mut self.changed) {

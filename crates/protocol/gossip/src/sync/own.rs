@@ -9,6 +9,11 @@ use fulmen_wire::{ChannelAnnouncement, ChannelUpdate, Message, NodeAnnouncement}
 use super::{Gossip, GossipOutput, REFRESH_SECS, Unsigned};
 use crate::{Direction, verify::no_signature};
 
+/// After how long a signer that was away is asked again.
+const SIGN_AGAIN_MILLIS: u64 = 5_000;
+/// No time at which anything is to be done.
+pub(super) const NEVER: Timestamp = Timestamp::new(u64::MAX);
+
 /// What we ask for forwarding over a channel of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnPolicy {
@@ -186,6 +191,28 @@ impl Gossip {
         }
     }
 
+    /// The signer is away or will not: it is asked anew after a while, for what is to be said then.
+    pub(super) fn not_signed(&mut self, now: Timestamp, unsigned: &Unsigned) {
+        match unsigned {
+            Unsigned::ChannelUpdate(update) => {
+                let asked = Some(update.timestamp);
+                let scid = update.short_channel_id;
+                for state in self.own.values_mut() {
+                    let is_it = state.channel.id == scid || state.channel.id_for_peer == scid;
+                    if is_it && state.asked == asked {
+                        state.asked = None;
+                    }
+                }
+            }
+            Unsigned::NodeAnnouncement(announcement) => {
+                if self.own_node.asked == Some(announcement.timestamp) {
+                    self.own_node.asked = None;
+                }
+            }
+        }
+        self.own_retry_at = self.own_retry_at.min(now.plus_millis(SIGN_AGAIN_MILLIS));
+    }
+
     /// Whether a peer has a channel with us.
     pub(super) fn has_own_channel_with(&self, peer: &NodeId) -> bool {
         self.own.values().any(|state| state.channel.peer == *peer)
@@ -200,6 +227,9 @@ impl Gossip {
     }
 
     pub(super) fn refresh_own(&mut self, now: Timestamp, out: &mut Vec<GossipOutput>) {
+        if now >= self.own_retry_at {
+            self.own_retry_at = NEVER;
+        }
         let ids: Vec<ShortChannelId> = self.own.keys().copied().collect();
         for id in ids {
             self.refresh_own_channel(now, id, out);
@@ -211,7 +241,7 @@ impl Gossip {
         let refresh = |timestamp: u32| {
             Timestamp::from_secs(u64::from(timestamp).saturating_add(REFRESH_SECS))
         };
-        let mut wake = Timestamp::new(u64::MAX);
+        let mut wake = self.own_retry_at;
         for state in self.own.values() {
             let Some(last) = &state.last else { continue };
             wake = wake.min(refresh(last.timestamp));

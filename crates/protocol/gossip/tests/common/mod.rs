@@ -127,6 +127,8 @@ pub struct Net {
     pub log: Vec<(u8, u8, Message)>,
     pub misbehaved: Vec<(u8, NodeId, &'static str)>,
     pub peer_policies: Vec<(u8, ChannelUpdate)>,
+    /// Nodes whose signer is away.
+    pub unsigning: BTreeSet<u8>,
 }
 
 impl Net {
@@ -141,6 +143,7 @@ impl Net {
             log: vec![],
             misbehaved: vec![],
             peer_policies: vec![],
+            unsigning: BTreeSet::new(),
         };
         for n in 1..=count {
             let mut config = GossipConfig::new(ChainHash::REGTEST, id_of(&net.secp, n));
@@ -188,6 +191,9 @@ impl Net {
                             short_channel_id,
                             answer,
                         });
+                    }
+                    GossipOutput::AskSign(unsigned) if self.unsigning.contains(&n) => {
+                        inputs.push_back(GossipInput::NotSigned(unsigned));
                     }
                     GossipOutput::AskSign(unsigned) => {
                         let hash = match &unsigned {
