@@ -143,6 +143,11 @@ pub struct Options {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_payment_parts: Option<u16>,
+    /// Say so when the data directory was put back from a backup or a copy: no channel is closed by a state that
+    /// may be old before its peer has confirmed it. Needed for the first start only; the channels remember it
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restored_from_backup: Option<bool>,
     /// How often to look for a new block, in milliseconds [default: 1000, 100 on regtest]
     #[arg(long, value_name = "MILLIS")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -422,6 +427,7 @@ impl Config {
             ));
         }
         set(&mut node.max_payment_parts, options.max_payment_parts);
+        set(&mut node.declared_restore, options.restored_from_backup);
         set(
             &mut node.default_pay_timeout_secs,
             options.default_pay_timeout_secs,
@@ -557,6 +563,13 @@ mod tests {
         assert_eq!(config.network(), Network::Regtest);
         assert_eq!(config.node.gossip_flush_millis, 1_000);
         assert!(config.api.ip().is_loopback());
+        assert!(!config.node.declared_restore);
+    }
+
+    #[test]
+    fn a_backup_is_declared() {
+        let config = load("restored_from_backup = true").expect("no mistake");
+        assert!(config.node.declared_restore);
     }
 
     #[test]

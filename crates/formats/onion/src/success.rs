@@ -180,8 +180,9 @@ impl Encode for FulfillmentPayload {
         for tlv in &self.custom_tlvs {
             tlvs.put(tlv.kind, &tlv.value);
         }
-        // Type and length of the padding take a byte each.
-        if let Some(room) = PADDED_LEN.checked_sub(records.len() + 2) {
+        if records.len() < PADDED_LEN {
+            // Type and length of the padding take a byte each.
+            let room = PADDED_LEN.saturating_sub(records.len() + 2);
             TlvWriter::new(out).put(PADDING, &alloc::vec![0u8; padding_len(room)]);
         }
         out.extend_from_slice(&records);

@@ -8,7 +8,8 @@ use fulmen_onion::{
     *,
 };
 use fulmen_types::{
-    CltvExpiry, CltvExpiryDelta, Msat, PaymentHash, PaymentPreimage, ShortChannelId, codec::Decode,
+    CltvExpiry, CltvExpiryDelta, Msat, PaymentHash, PaymentPreimage, ShortChannelId,
+    codec::{Decode, Encode},
 };
 
 const HASH: PaymentHash = PaymentHash::new([0x42; 32]);
@@ -467,4 +468,30 @@ fn a_blinded_relay_never_pays_for_the_sender() {
     };
     assert!(data.forward(Msat::new(1), CltvExpiry::new(39)).is_err());
     assert!(data.forward(Msat::new(1), CltvExpiry::new(40)).is_ok());
+}
+
+#[test]
+fn a_fulfilment_payload_is_padded_whatever_its_length() {
+    assert_eq!(FulfillmentPayload::default().to_bytes().len(), 257);
+    for len in 0..300usize {
+        let payload = FulfillmentPayload {
+            custom_tlvs: vec![CustomTlv {
+                kind: 65_536,
+                value: vec![7; len],
+            }],
+        };
+        let bytes = payload.to_bytes();
+        // Type and length of the record take 6 bytes, and 8 from 253 on.
+        let bare = len + if len < 253 { 6 } else { 8 };
+        assert_eq!(
+            bytes.len(),
+            match bare {
+                0..=254 | 256 => bare.max(256),
+                255 => 257,
+                _ => bare,
+            },
+            "{len}"
+        );
+        assert_eq!(FulfillmentPayload::from_bytes(&bytes), Ok(payload));
+    }
 }
