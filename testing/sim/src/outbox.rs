@@ -63,6 +63,15 @@ impl Outbox {
                 .extend(scopes.into_iter().map(|scope| (scope, seq)));
         }
         for Action { class, after, kind } in actions {
+            // Rule 21: after an error nothing is said of the channel that was not said before, but for the
+            // reestablish, without which a peer that lost its state does not know.
+            if let ActionKind::Send { lane, message } = &kind
+                && lane.channel.is_some()
+                && matches!(message, OutMessage::Ready(Message::Error(_)))
+            {
+                self.waiting
+                    .retain(|w| lane_of(&w.kind) != Some(*lane) || is_reestablish(&w.kind));
+            }
             self.waiting.push_back(Waiting {
                 class,
                 after: after.min(needed),
@@ -103,8 +112,7 @@ impl Outbox {
                         channel: None,
                         ..*lane
                     };
-                    let is_reestablish =
-                        matches!(message, OutMessage::Ready(Message::ChannelReestablish(_)));
+                    let is_reestablish = is_reestablish(&waiting.kind);
                     let in_order = !blocked.contains(lane)
                         && (self.begun.contains(&connection)
                             || matches!(message, OutMessage::Ready(Message::Init(_))))
@@ -135,6 +143,23 @@ impl Outbox {
             kind => Some(Leaving::Act(kind)),
         }
     }
+}
+
+fn lane_of(kind: &ActionKind) -> Option<Lane> {
+    match kind {
+        ActionKind::Send { lane, .. } => Some(*lane),
+        _ => None,
+    }
+}
+
+const fn is_reestablish(kind: &ActionKind) -> bool {
+    matches!(
+        kind,
+        ActionKind::Send {
+            message: OutMessage::Ready(Message::ChannelReestablish(_)),
+            ..
+        }
+    )
 }
 
 const fn connection_of(kind: &ActionKind) -> Option<(PublicKey, ConnEpoch)> {

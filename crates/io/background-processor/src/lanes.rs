@@ -111,6 +111,8 @@ struct LaneQueue {
     unsure: bool,
     /// Whether the signer refused: nothing of this lane but an `error` leaves on this connection.
     stuck: bool,
+    /// Whether what the signer is working on is not to be said any more.
+    is_cancelled: bool,
 }
 
 #[derive(Debug)]
@@ -171,7 +173,11 @@ impl Lanes {
         connection.emitted += 1;
         let emission = connection.emitted;
         let queue = connection.lanes.entry(lane.channel).or_default();
+        // Rule 21: the channel is over, and what was not said before is not said.
         let is_error = matches!(message, OutMessage::Ready(Message::Error(_)));
+        if is_error && lane.channel.is_some() {
+            queue.cancel();
+        }
         if !queue.stuck || is_error {
             queue.slots.push_back(Slot {
                 emission,
@@ -264,11 +270,14 @@ impl Lanes {
         let Some(queue) = queue else {
             return refused;
         };
+        queue.signing = 0;
+        if std::mem::take(&mut queue.is_cancelled) {
+            return refused;
+        }
         let answered = complete.into_iter().map(OutMessage::Ready).chain(rest);
         for (slot, message) in queue.slots.iter_mut().zip(answered) {
             slot.message = Some(message);
         }
-        queue.signing = 0;
         queue.unsure = false;
         match error {
             None => {}
@@ -393,11 +402,24 @@ impl Connection {
             }
         }
         self.lanes
-            .retain(|_, queue| !queue.slots.is_empty() || queue.stuck);
+            .retain(|_, queue| !queue.slots.is_empty() || queue.stuck || queue.signing > 0);
     }
 }
 
 impl LaneQueue {
+    /// Drops what waits, but for `channel_reestablish`: it tells a peer that lost its state not to broadcast it.
+    fn cancel(&mut self) {
+        self.slots.retain(|slot| {
+            matches!(
+                slot.message,
+                Some(OutMessage::Ready(Message::ChannelReestablish(_)))
+            )
+        });
+        self.paused = false;
+        self.unsure = false;
+        self.is_cancelled = self.signing > 0;
+    }
+
     /// Takes the head if it is complete, durable and as wanted.
     fn next_ready(
         &mut self,

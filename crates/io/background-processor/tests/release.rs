@@ -283,8 +283,7 @@ fn a_refusal_ends_the_lane_and_no_other() {
     assert_eq!(d.sign(&*signer), none());
     assert!(d.refused.is_empty(), "nobody asks again");
     // Of the last words of a channel an error must arrive.
-    let error = OutMessage::Ready(fulmen_wire::Error::new(channel(1), "over").into());
-    let step = Step::new(4).send(lane(1, 1, Some(1)), error);
+    let step = Step::new(4).send(lane(1, 1, Some(1)), error(1));
     assert_eq!(d.push(step.done()), ["error"]);
     // On a new connection the lane is new.
     d.releaser.disconnected(key(1), ConnEpoch(1));
@@ -377,21 +376,61 @@ fn a_disconnect_does_not_wait_for_ever() {
     assert_eq!(d.drain(), ["disconnect"]);
 }
 
+fn reestablish(n: u8) -> OutMessage {
+    Message::ChannelReestablish(fulmen_wire::ChannelReestablish {
+        channel_id: common::channel(n),
+        next_commitment_number: 1,
+        next_revocation_number: 0,
+        your_last_per_commitment_secret: [0; 32],
+        my_current_per_commitment_point: key(3),
+        next_funding: None,
+        my_current_funding_locked: None,
+        next_local_nonces: None,
+    })
+    .into()
+}
+
+fn error(n: u8) -> OutMessage {
+    OutMessage::Ready(fulmen_wire::Error::new(channel(n), "over").into())
+}
+
+#[test]
+fn an_error_cancels_what_waits_in_its_lane_and_in_no_other() {
+    let signer = TestSigner::new(Mood::Signs);
+    let mut d = Driven::connected();
+    let step = Step::new(2)
+        .send(lane(1, 1, Some(1)), text("said"))
+        .send(lane(1, 1, Some(1)), unsigned(1, 5))
+        .send(lane(1, 1, Some(1)), text("never"))
+        .send(lane(1, 1, Some(2)), unsigned(2, 6));
+    assert_eq!(d.push(step.done()), ["said"]);
+    // The signer has the signatures already, and its answer comes after the channel's end.
+    let step = Step::new(3).send(lane(1, 1, Some(1)), error(1));
+    assert_eq!(d.push(step.done()), ["error"]);
+    let step = Step::new(4).send(lane(1, 1, Some(1)), text("unknown channel"));
+    assert_eq!(d.push(step.done()), ["unknown channel"]);
+    assert_eq!(
+        d.sign(&*signer),
+        ["commitment_signed"],
+        "of the other channel"
+    );
+    assert!(d.releaser.is_idle());
+}
+
+#[test]
+fn an_error_does_not_cancel_the_reestablish_that_tells_of_lost_state() {
+    let mut d = Driven::connected();
+    let step = Step::new(2)
+        .stored()
+        .send(lane(1, 1, Some(1)), reestablish(1))
+        .send(lane(1, 1, Some(1)), text("never"))
+        .send(lane(1, 1, Some(1)), error(1));
+    assert_eq!(d.push(step.done()), none());
+    assert_eq!(d.committed(2), ["channel_reestablish", "error"]);
+}
+
 #[test]
 fn a_reestablish_waits_for_what_the_connection_said_before() {
-    let reestablish = |n| -> OutMessage {
-        Message::ChannelReestablish(fulmen_wire::ChannelReestablish {
-            channel_id: common::channel(n),
-            next_commitment_number: 1,
-            next_revocation_number: 0,
-            your_last_per_commitment_secret: [0; 32],
-            my_current_per_commitment_point: key(3),
-            next_funding: None,
-            my_current_funding_locked: None,
-            next_local_nonces: None,
-        })
-        .into()
-    };
     let mut d = Driven::connected();
     // `peer_storage_retrieval`, say, which is not durable yet.
     d.push(
