@@ -64,6 +64,7 @@ pub const GROUPS: &[Group] = &[
     group(8, "Appendix A, initiator", 5, "fulmen-noise"),
     group(8, "Appendix A, responder", 10, "fulmen-noise"),
     group(8, "Appendix A, messages", 6, "fulmen-noise"),
+    group(10, "Examples", 11, "fulmen-dns"),
     group(11, "valid invoices", 16, "fulmen-invoice"),
     group(11, "invalid invoices", 10, "fulmen-invoice"),
     group(12, "format-string-test, valid", 6, "fulmen-offers"),
