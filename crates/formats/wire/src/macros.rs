@@ -29,6 +29,7 @@ macro_rules! message {
         }
 
         impl fulmen_types::codec::Encode for $name {
+            #[inline]
             fn encode(&self, out: &mut alloc::vec::Vec<u8>) {
                 $(
                     <$crate::macros::codec_of!($($codec)?) as $crate::codec::FieldCodec<$ty>>::put(
@@ -47,6 +48,7 @@ macro_rules! message {
 
         impl $name {
             /// Reads the message, and names the field that breaks its format.
+            #[inline]
             pub(crate) fn read(
                 r: &mut fulmen_types::codec::Reader<'_>,
             ) -> Result<Self, $crate::error::FieldError> {

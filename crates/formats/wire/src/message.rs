@@ -87,22 +87,36 @@ macro_rules! messages {
                 }
             }
 
-            /// Writes what comes after the type.
-            fn encode_payload(&self, out: &mut Vec<u8>) {
+            /// Writes type, fields and TLV stream.
+            #[inline]
+            fn write(&self, out: &mut Vec<u8>) {
                 match self {
-                    $(Self::$name(message) => message.encode(out),)*
-                    Self::Custom { payload, .. } | Self::Unknown { payload, .. } => {
+                    $(Self::$name(message) => {
+                        $name::TYPE.encode(out);
+                        message.encode(out);
+                    })*
+                    Self::Custom { type_, payload } | Self::Unknown { type_, payload } => {
+                        type_.encode(out);
                         out.extend_from_slice(payload);
                     }
                 }
             }
 
-            fn decode_payload(type_: u16, payload: &[u8]) -> Option<Result<Self, FieldError>> {
+            /// Inlined into its one caller: a message is large, and is made where it is returned.
+            #[inline(always)]
+            fn decode_payload(
+                type_: u16,
+                payload: &[u8],
+                custom: CustomTypes<'_>,
+            ) -> Result<Self, MessageError> {
                 let mut r = Reader::new(payload);
                 match type_ {
                     // Every message reads its TLV stream to the end, so nothing can be left.
-                    $($name::TYPE => Some($name::read(&mut r).map(Self::$name)),)*
-                    _ => None,
+                    $($name::TYPE => match $name::read(&mut r) {
+                        Ok(message) => Ok(Self::$name(message)),
+                        Err(e) => Err(malformed(type_, e)),
+                    },)*
+                    _ => Self::beyond(type_, payload, custom),
                 }
             }
         }
@@ -206,24 +220,21 @@ impl Message {
             return Err(MessageError::NoType);
         };
         let type_ = u16::from_be_bytes(*type_);
-        match Self::decode_payload(type_, payload) {
-            Some(Ok(message)) => Ok(message),
-            Some(Err(FieldError { field, error })) => Err(MessageError::Malformed {
-                type_,
-                field,
-                error,
-            }),
-            None if custom.knows(type_) => Ok(Self::Custom {
-                type_,
-                payload: payload.to_vec(),
-            }),
-            // BOLT 1: "upon receiving a message of odd, unknown type: MUST ignore"; "even, unknown
-            // type: MUST close the connection".
-            None if type_ % 2 == 1 => Ok(Self::Unknown {
-                type_,
-                payload: payload.to_vec(),
-            }),
-            None => Err(MessageError::UnknownEven(type_)),
+        Self::decode_payload(type_, payload, custom)
+    }
+
+    /// A message that the specification does not have.
+    fn beyond(type_: u16, payload: &[u8], custom: CustomTypes<'_>) -> Result<Self, MessageError> {
+        if custom.knows(type_) {
+            let payload = payload.to_vec();
+            Ok(Self::Custom { type_, payload })
+        } else if type_ % 2 == 1 {
+            // BOLT 1: "upon receiving a message of odd, unknown type: MUST ignore".
+            let payload = payload.to_vec();
+            Ok(Self::Unknown { type_, payload })
+        } else {
+            // "even, unknown type: MUST close the connection".
+            Err(MessageError::UnknownEven(type_))
         }
     }
 
@@ -248,14 +259,13 @@ impl Message {
     pub fn encode(&self) -> Vec<u8> {
         // Room for all but the messages with long fields, which make it as they come.
         let mut out = Vec::with_capacity(512);
-        self.encode_to(&mut out);
+        self.write(&mut out);
         out
     }
 
     /// [`Message::encode`] into a buffer that the caller keeps.
     pub fn encode_to(&self, out: &mut Vec<u8>) {
-        self.type_id().encode(out);
-        self.encode_payload(out);
+        self.write(out);
     }
 
     /// Whether the encoding is at most [`MAX_MESSAGE_LEN`] bytes: to be asked before sending what a
@@ -269,5 +279,14 @@ impl Message {
         Self::KNOWN
             .iter()
             .find_map(|(known, name)| (*known == type_).then_some(*name))
+    }
+}
+
+#[cold]
+const fn malformed(type_: u16, FieldError { field, error }: FieldError) -> MessageError {
+    MessageError::Malformed {
+        type_,
+        field,
+        error,
     }
 }

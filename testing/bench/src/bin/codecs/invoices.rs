@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, ensure};
 use bitcoin::{
     hashes::{Hash, sha256},
-    secp256k1::{Keypair, Message, XOnlyPublicKey, schnorr},
+    secp256k1::{Keypair, Message, PublicKey, XOnlyPublicKey, schnorr},
 };
 use fulmen_compare::{Source, Verdict, compare_bolt12_invoice, compare_invoice, compare_offer};
 use fulmen_invoice::{Currency, Description, InvoiceDetails, RouteHint, RouteHintHop};
@@ -105,12 +105,19 @@ fn bolt11(g: &mut Source) -> Result<[Row; 2]> {
 
     let message = Message::from_digest([3; 32]);
     let signature = secp.sign_ecdsa_recoverable(&message, &key);
+    let hint = node.serialize();
     let (a, b, c, d) = (secp.clone(), secp.clone(), secp.clone(), text.clone());
     let parse = Row::new("parse a BOLT 11 invoice", move || {
         fulmen_invoice::Invoice::parse(&a, &text)
     })
     .ldk(move || d.parse::<ldk::Bolt11Invoice>())
-    .floor(move || b.recover_ecdsa(&message, &signature));
+    // Its payee, and the point in its hint.
+    .floor(move || {
+        (
+            b.recover_ecdsa(&message, &signature),
+            PublicKey::from_slice(&hint),
+        )
+    });
     let build = Row::new("build a BOLT 11 invoice", move || {
         let unsigned = details.clone().into_unsigned();
         unsigned
@@ -196,9 +203,7 @@ fn bolt12(g: &mut Source) -> Result<Vec<Row>> {
         .ldk(move || their_text.parse::<LdkOffer>())
         // Its six points.
         .floor(move || {
-            let points = keys
-                .iter()
-                .map(|key| bitcoin::secp256k1::PublicKey::from_slice(key));
+            let points = keys.iter().map(|key| PublicKey::from_slice(key));
             points.collect::<Result<Vec<_>, _>>()
         });
 
@@ -221,7 +226,7 @@ fn bolt12(g: &mut Source) -> Result<Vec<Row>> {
         black_box(hashes);
         let points: Result<Vec<_>, _> = points
             .iter()
-            .map(|key| bitcoin::secp256k1::PublicKey::from_slice(key))
+            .map(|key| PublicKey::from_slice(key))
             .collect();
         (points, bare.verify_schnorr(&signature, &message, &public))
     });

@@ -58,7 +58,7 @@ fn signature_bytes(signatures: &[Signature]) -> Vec<[u8; 64]> {
         .collect()
 }
 
-/// Reading and writing. Bare: the signatures alone, read into a list.
+/// Reading and writing. Bare: the signatures alone, read into a list, or written into a vector with room for the message.
 fn pair<M: Writeable + LengthReadable + 'static>(
     name: &str,
     theirs: M,
@@ -71,6 +71,11 @@ fn pair<M: Writeable + LengthReadable + 'static>(
     ensure!(verdict == Verdict::Same, "{name}: {verdict:?}");
     let ours = ours?;
     ensure!(ours.encode() == bytes, "{name}: the encodings differ");
+    let len = bytes.len();
+    let parsed: Vec<Signature> = signatures
+        .iter()
+        .map(|bytes| Signature::from_compact(bytes))
+        .collect::<Result<_, _>>()?;
     let decode = Row::new(format!("decode {name}"), move || Message::decode(&bytes))
         .ldk(move || {
             M::read_from_fixed_length_buffer(&mut payload.as_slice())
@@ -82,7 +87,14 @@ fn pair<M: Writeable + LengthReadable + 'static>(
                 .map(|bytes| Signature::from_compact(bytes));
             read.collect::<Result<Vec<_>, _>>()
         });
-    let encode =
-        Row::new(format!("encode {name}"), move || ours.encode()).ldk(move || theirs.encode());
+    let encode = Row::new(format!("encode {name}"), move || ours.encode())
+        .ldk(move || theirs.encode())
+        .floor(move || {
+            let mut out = Vec::with_capacity(len);
+            for signature in &parsed {
+                out.extend_from_slice(&signature.serialize_compact());
+            }
+            out
+        });
     Ok([decode, encode])
 }
