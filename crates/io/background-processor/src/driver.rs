@@ -17,6 +17,7 @@ use crate::{
     asks::Outside,
     committer::{self, Records, StoreHandle, StoreNews},
     events::EventHub,
+    gossip::{GossipChecks, is_gossip},
     handle::{CommandRequest, DriverStatus, NodeHandle, Query},
     heart::{Heart, Mode, Restore, Start},
     lanes::SigningResult,
@@ -172,6 +173,7 @@ pub fn start<H: Heart>(
         last_now: now,
         wake: None,
         waiting: BTreeMap::new(),
+        checks: GossipChecks::on_all_cores(),
     };
     let task = tokio::spawn(async move {
         driver.take(effects);
@@ -253,12 +255,15 @@ struct Driver<H> {
     last_now: Timestamp,
     wake: Option<Timestamp>,
     waiting: BTreeMap<CommandId, Vec<oneshot::Sender<Result<Reply, CommandError>>>>,
+    /// Gossip on its way to the heart.
+    checks: GossipChecks,
 }
 
 /// What comes from outside, each in its turn.
 enum FromOutside {
     Chain(Option<Input>),
     Peer(Option<Input>),
+    Gossip(Input),
     Command(CommandRequest),
 }
 
@@ -274,6 +279,7 @@ impl<H: Heart> Driver<H> {
             }
             // Rule 4: at the bound stop reading peers, keep reading the chain.
             let reads = !self.releaser.is_behind() && stop_at.is_none();
+            let reads_peers = reads && !self.checks.is_full();
             let wake = self.until_wake();
             tokio::select! {
                 biased;
@@ -304,7 +310,8 @@ impl<H: Heart> Driver<H> {
                 from = from_outside(
                     &mut self.chain,
                     chain_open && stop_at.is_none(),
-                    self.peers.as_mut().filter(|_| reads),
+                    self.peers.as_mut().filter(|_| reads_peers),
+                    Some(&mut self.checks).filter(|_| reads),
                     &mut self.commands,
                     reads,
                 ) => match from {
@@ -318,6 +325,7 @@ impl<H: Heart> Driver<H> {
                     }
                     FromOutside::Peer(Some(input)) => self.peer_input(input),
                     FromOutside::Peer(None) => self.peers = None,
+                    FromOutside::Gossip(input) => self.step(input),
                     FromOutside::Command(request) => self.command(request),
                 },
             }
@@ -355,9 +363,27 @@ impl<H: Heart> Driver<H> {
     fn peer_input(&mut self, input: Input) {
         match &input {
             Input::PeerConnected { peer, epoch, .. } => self.releaser.connected(*peer, *epoch),
-            Input::PeerDisconnected { peer, epoch } => self.releaser.disconnected(*peer, *epoch),
+            Input::PeerDisconnected { peer, epoch } => {
+                self.releaser.disconnected(*peer, *epoch);
+                self.checks.disconnected(*peer, *epoch);
+            }
             _ => {}
         }
+        let input = match input {
+            Input::PeerMessage {
+                peer,
+                epoch,
+                message,
+            } if is_gossip(&message) => {
+                let now = self.now();
+                let to_check = self.heart.gossip_to_check(now, peer, message);
+                match self.checks.submit(peer, epoch, to_check) {
+                    Some(input) => input,
+                    None => return,
+                }
+            }
+            input => input,
+        };
         self.step(input);
     }
 
@@ -464,6 +490,8 @@ impl<H: Heart> Driver<H> {
     async fn commit_failed(&mut self, error: StoreError) -> Result<(), DriverError> {
         tracing::error!(%error, "a commit failed; the node goes on in enforce-only mode");
         self.peers = None;
+        // Nobody is heard any more.
+        self.checks = GossipChecks::start(0);
         self.outside.connector.shutdown();
         for waiting in std::mem::take(&mut self.waiting).into_values().flatten() {
             let _ = waiting.send(Err(CommandError::Unavailable(error.to_string())));
@@ -542,6 +570,7 @@ async fn from_outside(
     chain: &mut mpsc::Receiver<Input>,
     reads_chain: bool,
     mut peers: Option<&mut Box<dyn PeerSource>>,
+    mut checks: Option<&mut GossipChecks>,
     commands: &mut mpsc::Receiver<CommandRequest>,
     reads_commands: bool,
 ) -> FromOutside {
@@ -552,6 +581,10 @@ async fn from_outside(
             Some(peers) => peers.poll_input(cx),
             None => Poll::Pending,
         }) => FromOutside::Peer(input),
+        input = poll_fn(|cx| match checks.as_mut() {
+            Some(checks) => checks.poll(cx),
+            None => Poll::Pending,
+        }) => FromOutside::Gossip(input),
         Some(request) = commands.recv(), if reads_commands => FromOutside::Command(request),
     }
 }

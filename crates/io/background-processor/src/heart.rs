@@ -2,10 +2,11 @@
 
 use std::{error::Error, sync::Arc};
 
-use bitcoin::OutPoint;
-use fulmen_gossip::NetworkGraph;
+use bitcoin::{OutPoint, secp256k1::PublicKey};
+use fulmen_gossip::{NetworkGraph, ToCheck};
 use fulmen_node::{BlockId, Boot, CoinPurpose, Effects, Input, Node};
 use fulmen_types::Timestamp;
+use fulmen_wire::Message;
 
 use crate::committer::Records;
 
@@ -16,6 +17,12 @@ pub trait Heart: Send + 'static {
 
     /// The network as it is known now.
     fn graph(&mut self) -> Arc<NetworkGraph>;
+
+    /// Whether a peer's message about the network is worth a check of its signatures before the heart takes
+    /// it, as [`Input::CheckedGossip`] then. Asked for these messages only.
+    fn gossip_to_check(&self, _now: Timestamp, _peer: PublicKey, message: Message) -> ToCheck {
+        ToCheck::AsItIs(message)
+    }
 
     /// The tip of the chain and its ancestors as far as they are known, newest first: from there on the
     /// chain is followed.
@@ -59,6 +66,10 @@ impl Heart for Node {
 
     fn graph(&mut self) -> Arc<NetworkGraph> {
         Self::graph(self)
+    }
+
+    fn gossip_to_check(&self, now: Timestamp, peer: PublicKey, message: Message) -> ToCheck {
+        Self::gossip_to_check(self, now, peer, message)
     }
 
     fn recent_blocks(&self) -> Vec<BlockId> {

@@ -2,7 +2,8 @@
 //!
 //! [`Releaser`] is the core without a runtime: it takes each step's effects, and says what may leave once
 //! batches are durable. [`start`] runs a node with it on tokio: the node on one task, its [`Store`] on a
-//! thread with group commit, signatures on a pool, and the world behind small [ports](Ports). What
+//! thread with group commit, signatures on a pool, those of gossip checked on all cores, and the world behind
+//! small [ports](Ports). What
 //! comes back is a [`NodeHandle`]: commands, queries, events from a cursor, shutdown.
 //!
 //! [`Store`]: fulmen_persister::Store
@@ -33,6 +34,7 @@ pub mod bitcoind;
 mod committer;
 mod driver;
 mod events;
+mod gossip;
 mod handle;
 mod heart;
 mod lanes;
@@ -44,6 +46,7 @@ pub mod tcp;
 pub use committer::{CommitStats, Records, StoreHandle, StoreUnavailable};
 pub use driver::{DriverConfig, DriverError, DriverTask, start};
 pub use events::EventStream;
+pub use gossip::GossipChecks;
 pub use handle::{DriverStatus, NodeHandle, Stopped};
 pub use heart::{Heart, Mode, Restore, Start};
 pub use lanes::{SigningJob, SigningResult};

@@ -3,8 +3,9 @@
 //! [`NetworkGraph`] is an immutable snapshot of the announced network in dense arrays; [`GraphWriter`]
 //! is its one writer. The graph is a cache: losing it costs a resync, never money. [`Gossip`] is the
 //! machine that keeps it in step with the network: inputs in, outputs out, no IO. Signatures are checked
-//! by pure functions ([`verify_channel_announcement`] and its like), funding outputs through questions
-//! to the chain, and our own announcements are signed by whoever holds our key.
+//! by pure functions ([`verify_channel_announcement`] and its like), either by the machine itself or before
+//! on any core ([`Gossip::to_check`]); funding outputs through questions to the chain; and our own
+//! announcements are signed by whoever holds our key.
 //!
 //! ```
 //! use bitcoin::{Amount, constants::ChainHash};
@@ -40,10 +41,10 @@ pub use graph::{
 };
 pub use messages::SignedMessages;
 pub use sync::{
-    Gossip, GossipConfig, GossipInput, GossipOutput, OwnChannel, OwnPolicy, Unsigned, UtxoAnswer,
-    UtxoCheck,
+    Gossip, GossipConfig, GossipInput, GossipOutput, OwnChannel, OwnPolicy, ToCheck, Unsigned,
+    UtxoAnswer, UtxoCheck,
 };
 pub use verify::{
-    VerifyError, funding_script, verify_channel_announcement, verify_channel_update,
-    verify_node_announcement,
+    CheckedGossip, UncheckedGossip, VerifyError, funding_script, verify_channel_announcement,
+    verify_channel_update, verify_node_announcement,
 };

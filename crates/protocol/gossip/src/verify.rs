@@ -1,6 +1,6 @@
 //! Signatures of announcements: pure functions, so that they can run on any core.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 use core::fmt;
 
 use bitcoin::{
@@ -72,6 +72,96 @@ pub fn verify_channel_update<C: Verification>(
     node_id: &NodeId,
 ) -> Result<(), VerifyError> {
     verify(secp, &update.signature_hash(), &update.signature, node_id)
+}
+
+/// A signed message on its way to a check of its signatures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UncheckedGossip {
+    /// Its four keys are in it.
+    ChannelAnnouncement(Box<ChannelAnnouncement>),
+    /// Its key is not in it.
+    ChannelUpdate {
+        /// The update.
+        update: Box<ChannelUpdate>,
+        /// Who is taken to have signed it.
+        signer: NodeId,
+    },
+    /// Its key is in it.
+    NodeAnnouncement(Box<NodeAnnouncement>),
+}
+
+impl UncheckedGossip {
+    /// The message as it came.
+    pub fn into_message(self) -> fulmen_wire::Message {
+        match self {
+            Self::ChannelAnnouncement(m) => (*m).into(),
+            Self::ChannelUpdate { update, .. } => (*update).into(),
+            Self::NodeAnnouncement(m) => (*m).into(),
+        }
+    }
+
+    /// Checks the signatures: the costly part of taking gossip, and one that needs nothing but the message.
+    pub fn check<C: Verification>(self, secp: &Secp256k1<C>) -> CheckedGossip {
+        let verdict = match &self {
+            Self::ChannelAnnouncement(m) => verify_channel_announcement(secp, m),
+            Self::ChannelUpdate { update, signer } => verify_channel_update(secp, update, signer),
+            Self::NodeAnnouncement(m) => verify_node_announcement(secp, m),
+        };
+        CheckedGossip {
+            message: self,
+            verdict,
+        }
+    }
+}
+
+/// A signed message with the verdict on its signatures. Only [`UncheckedGossip::check`] makes one, so who
+/// holds it need not check again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckedGossip {
+    pub(crate) message: UncheckedGossip,
+    pub(crate) verdict: Result<(), VerifyError>,
+}
+
+impl CheckedGossip {
+    /// What came of the check.
+    pub const fn verdict(&self) -> Result<(), VerifyError> {
+        self.verdict
+    }
+}
+
+/// What is known of the signatures of a message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Proof {
+    /// Nothing.
+    Unchecked,
+    /// They were checked, an update's against this key.
+    Checked(Option<NodeId>, Result<(), VerifyError>),
+}
+
+impl Proof {
+    /// The verdict for a message whose keys are in it.
+    pub(crate) fn or_check(
+        self,
+        check: impl FnOnce() -> Result<(), VerifyError>,
+    ) -> Result<(), VerifyError> {
+        match self {
+            Self::Unchecked => check(),
+            Self::Checked(_, verdict) => verdict,
+        }
+    }
+
+    /// The verdict for an update that this node must have signed: one about another key says nothing.
+    pub(crate) fn of_signer<C: Verification>(
+        self,
+        secp: &Secp256k1<C>,
+        update: &ChannelUpdate,
+        node_id: &NodeId,
+    ) -> Result<(), VerifyError> {
+        match self {
+            Self::Checked(Some(signer), verdict) if signer == *node_id => verdict,
+            Self::Checked(..) | Self::Unchecked => verify_channel_update(secp, update, node_id),
+        }
+    }
 }
 
 /// The script that a channel's funding output must have (BOLT 3, Funding Transaction Output).

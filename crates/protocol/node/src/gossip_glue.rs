@@ -4,7 +4,8 @@ use alloc::{boxed::Box, collections::BTreeSet, vec::Vec};
 
 use bitcoin::secp256k1::PublicKey;
 use fulmen_gossip::{
-    Gossip, GossipConfig, GossipInput, GossipOutput, OwnChannel, OwnPolicy, Unsigned,
+    CheckedGossip, Gossip, GossipConfig, GossipInput, GossipOutput, OwnChannel, OwnPolicy, ToCheck,
+    Unsigned,
 };
 use fulmen_payments::ForwardPolicy;
 use fulmen_signer::{SigningAnswer, SigningRequest};
@@ -16,7 +17,7 @@ use crate::{
     channels::ChannelEntry,
     config::NodeConfig,
     effects::{ActionKind, NoteLevel, ReleaseClass},
-    input::{Block, BlockId},
+    input::{Block, BlockId, ConnEpoch},
     node::Node,
     port::{Answer, Ask},
     requests::{GossipPending, Pending},
@@ -185,6 +186,30 @@ impl Node {
                 message,
             },
         );
+    }
+
+    pub(crate) fn checked_gossip(
+        &mut self,
+        step: &mut Step,
+        peer: PublicKey,
+        epoch: ConnEpoch,
+        checked: Box<CheckedGossip>,
+    ) {
+        let is_ready = self
+            .peers
+            .get(&peer)
+            .and_then(|entry| entry.connection.as_ref())
+            .is_some_and(|c| c.epoch == epoch && c.features.is_some());
+        if is_ready {
+            let peer = NodeId::from(peer);
+            self.gossip_input(step, GossipInput::Checked { peer, checked });
+        }
+    }
+
+    /// Whether a peer's message is worth a check of its signatures before it comes as
+    /// [`Input::CheckedGossip`](crate::Input::CheckedGossip). Changes nothing.
+    pub fn gossip_to_check(&self, now: Timestamp, peer: PublicKey, message: Message) -> ToCheck {
+        self.gossip.to_check(now, &NodeId::from(peer), message)
     }
 
     pub(crate) fn tick_gossip(&mut self, step: &mut Step) {

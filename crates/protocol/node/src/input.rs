@@ -4,6 +4,7 @@ use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
 use bitcoin::{BlockHash, Transaction, secp256k1::PublicKey};
+use fulmen_gossip::CheckedGossip;
 use fulmen_signer::RefusedMessage;
 use fulmen_types::{BlockHeight, Feerates};
 use fulmen_wire::Message;
@@ -105,6 +106,16 @@ pub enum Input {
         epoch: ConnEpoch,
         /// The message.
         message: Message,
+    },
+    /// A message of a peer about the network, whose signatures were checked on the way. The node checks
+    /// those of plain messages itself.
+    CheckedGossip {
+        /// Who sent it.
+        peer: PublicKey,
+        /// On which connection.
+        epoch: ConnEpoch,
+        /// The message and the verdict.
+        checked: Box<CheckedGossip>,
     },
     /// A connection that was asked for could not be made.
     ConnectFailed {

@@ -54,6 +54,8 @@ pub use restore::{Records, RestoreError};
 pub use fulmen_channel::Freshness;
 /// A confirmed output of the wallet.
 pub use fulmen_enforce::WalletCoin as Coin;
+/// A message about the network with the verdict on its signatures.
+pub use fulmen_gossip::CheckedGossip;
 /// What the chain says of a channel's output.
 pub use fulmen_gossip::UtxoAnswer;
 /// Estimates of feerates.

@@ -129,6 +129,13 @@ impl Node {
             } => {
                 self.peer_message(step, peer, epoch, message);
             }
+            Input::CheckedGossip {
+                peer,
+                epoch,
+                checked,
+            } => {
+                self.checked_gossip(step, peer, epoch, checked);
+            }
             Input::ConnectFailed { peer, reason } => self.connect_failed(step, peer, &reason),
             Input::PeerDisconnected { peer, epoch } => self.peer_disconnected(step, peer, epoch),
             Input::BlockConnected(block) => self.block_connected(step, &block),

@@ -3,6 +3,7 @@
 //! Inputs are messages, answers and time; outputs are messages, questions and what the node should
 //! know. Nothing here is durable but as a cache: the graph and the signed messages.
 
+mod check;
 mod own;
 mod peer;
 mod query;
@@ -26,7 +27,8 @@ use fulmen_wire::{
     ChannelAnnouncement, ChannelUpdate, Message, NetAddress, NodeAlias, NodeAnnouncement, Rgb,
 };
 
-use crate::{GraphWriter, NetworkGraph, SignedMessages, messages::MessageKey};
+use crate::{CheckedGossip, GraphWriter, NetworkGraph, SignedMessages, messages::MessageKey};
+pub use check::ToCheck;
 use own::{NEVER, OwnNode, OwnState};
 pub use own::{OwnChannel, OwnPolicy};
 use peer::Peer;
@@ -122,6 +124,13 @@ pub enum GossipInput {
         peer: NodeId,
         /// What.
         message: Message,
+    },
+    /// A message of BOLT 7 whose signatures are checked already.
+    Checked {
+        /// From whom.
+        peer: NodeId,
+        /// What, and the verdict.
+        checked: Box<CheckedGossip>,
     },
     /// The answer to [`GossipOutput::AskUtxo`].
     Utxo {
@@ -340,6 +349,7 @@ impl Gossip {
             }
             GossipInput::PeerDisconnected(peer) => self.peer_disconnected(now, &peer, &mut out),
             GossipInput::Message { peer, message } => self.message(now, peer, message, &mut out),
+            GossipInput::Checked { peer, checked } => self.checked(now, peer, *checked, &mut out),
             GossipInput::Utxo {
                 short_channel_id,
                 answer,

@@ -11,8 +11,8 @@ use super::{
     UtxoAnswer, UtxoCheck,
 };
 use crate::{
-    Direction, NewChannel, NewNodeDetails, Policy, funding_script, messages::MessageKey,
-    verify_channel_announcement, verify_channel_update, verify_node_announcement,
+    CheckedGossip, Direction, NewChannel, NewNodeDetails, Policy, UncheckedGossip, funding_script,
+    messages::MessageKey, verify::Proof, verify_channel_announcement, verify_node_announcement,
 };
 
 /// Updates of one direction that are taken within an hour.
@@ -42,11 +42,14 @@ impl Gossip {
         }
         match message {
             Message::ChannelAnnouncement(m) => {
-                self.note_progress(now, &peer);
-                self.channel_announcement(now, peer, m, out);
+                self.channel_announcement(now, peer, m, Proof::Unchecked, out);
             }
-            Message::ChannelUpdate(m) => self.channel_update(now, peer, m, out),
-            Message::NodeAnnouncement(m) => self.node_announcement(now, peer, m, out),
+            Message::ChannelUpdate(m) => {
+                self.channel_update(now, peer, m, Proof::Unchecked, out);
+            }
+            Message::NodeAnnouncement(m) => {
+                self.node_announcement(now, peer, m, Proof::Unchecked, out);
+            }
             Message::QueryShortChannelIds(m) => self.query_short_channel_ids(now, peer, &m, out),
             Message::QueryChannelRange(m) => self.query_channel_range(now, peer, m, out),
             Message::ReplyChannelRange(m) => self.reply_channel_range(now, peer, &m, out),
@@ -58,20 +61,45 @@ impl Gossip {
         }
     }
 
+    /// The same for a message whose signatures are checked.
+    pub(super) fn checked(
+        &mut self,
+        now: Timestamp,
+        peer: NodeId,
+        checked: CheckedGossip,
+        out: &mut Vec<GossipOutput>,
+    ) {
+        if !self.peers.contains_key(&peer) {
+            return;
+        }
+        let CheckedGossip { message, verdict } = checked;
+        match message {
+            UncheckedGossip::ChannelAnnouncement(m) => {
+                let proof = Proof::Checked(None, verdict);
+                self.channel_announcement(now, peer, *m, proof, out);
+            }
+            UncheckedGossip::ChannelUpdate { update, signer } => {
+                let proof = Proof::Checked(Some(signer), verdict);
+                self.channel_update(now, peer, *update, proof, out);
+            }
+            UncheckedGossip::NodeAnnouncement(m) => {
+                let proof = Proof::Checked(None, verdict);
+                self.node_announcement(now, peer, *m, proof, out);
+            }
+        }
+    }
+
     fn channel_announcement(
         &mut self,
         now: Timestamp,
         peer: NodeId,
         announcement: ChannelAnnouncement,
+        proof: Proof,
         out: &mut Vec<GossipOutput>,
     ) {
+        self.note_progress(now, &peer);
         let scid = announcement.short_channel_id;
-        // BOLT 7, channel_announcement: of an unknown chain, ignore.
-        if announcement.chain_hash != self.config.chain_hash
-            || self.graph.has_channel(scid)
-            || self.pending.contains_key(&scid)
-            || self.refused.contains(&scid)
-        {
+        if !self.is_wanted(announcement.chain_hash, scid) {
             return;
         }
         let tip = self.tip.to_u32();
@@ -80,7 +108,8 @@ impl Gossip {
             self.resync_soon(now);
             return;
         }
-        if let Err(error) = verify_channel_announcement(&self.secp, &announcement) {
+        let verdict = proof.or_check(|| verify_channel_announcement(&self.secp, &announcement));
+        if let Err(error) = verdict {
             let why = match error {
                 crate::VerifyError::NodesNotOrdered => {
                     "channel_announcement: node ids out of order"
@@ -264,12 +293,13 @@ impl Gossip {
         now: Timestamp,
         peer: NodeId,
         update: ChannelUpdate,
+        proof: Proof,
         out: &mut Vec<GossipOutput>,
     ) {
         if update.chain_hash != self.config.chain_hash {
             return;
         }
-        self.peer_policy(peer, &update, out);
+        self.peer_policy(peer, &update, proof, out);
         if update.dont_forward() || !is_timely(now, update.timestamp) {
             return;
         }
@@ -281,7 +311,7 @@ impl Gossip {
         if node == self.config.our_node_id {
             return;
         }
-        if verify_channel_update(&self.secp, &update, &node).is_err() {
+        if proof.of_signer(&self.secp, &update, &node).is_err() {
             out.push(GossipOutput::Misbehaved {
                 peer,
                 why: "channel_update: invalid signature",
@@ -303,14 +333,20 @@ impl Gossip {
 
     /// BOLT 7, channel_update: updates for our own channels are accepted even if they are not public. The
     /// peer may name the channel by any alias that it got from us, so what is not public is tried too.
-    fn peer_policy(&self, peer: NodeId, update: &ChannelUpdate, out: &mut Vec<GossipOutput>) {
+    fn peer_policy(
+        &self,
+        peer: NodeId,
+        update: &ChannelUpdate,
+        proof: Proof,
+        out: &mut Vec<GossipOutput>,
+    ) {
         let scid = update.short_channel_id;
         let is_public = self.graph.has_channel(scid) || self.pending.contains_key(&scid);
         let is_ours = self.is_own_channel_of(&peer, scid);
         if !is_ours && (is_public || !self.has_own_channel_with(&peer)) {
             return;
         }
-        if verify_channel_update(&self.secp, update, &peer).is_ok() {
+        if proof.of_signer(&self.secp, update, &peer).is_ok() {
             out.push(GossipOutput::PeerPolicy(Box::new(update.clone())));
         } else if is_ours && !is_public {
             out.push(GossipOutput::Misbehaved {
@@ -321,7 +357,7 @@ impl Gossip {
     }
 
     /// Who must have signed an update, if it is of a known channel and newer than what is known.
-    fn update_signer(
+    pub(super) fn update_signer(
         &self,
         scid: ShortChannelId,
         direction: Direction,
@@ -386,25 +422,15 @@ impl Gossip {
         now: Timestamp,
         peer: NodeId,
         announcement: NodeAnnouncement,
+        proof: Proof,
         out: &mut Vec<GossipOutput>,
     ) {
-        let id = announcement.node_id;
-        let held = self.pending_nodes.get(&id);
-        let known = self
-            .graph
-            .node_details(&id)
-            .map(|details| details.timestamp)
-            .into_iter()
-            .chain(held.and_then(|(_, held)| held.as_ref().map(|held| held.timestamp)))
-            .max();
-        // BOLT 7, node_announcement: of unknown nodes and not newer: ignore.
-        if (held.is_none() && !self.graph.has_node(&id))
-            || known.is_some_and(|known| known >= announcement.timestamp)
-            || id == self.config.our_node_id
-        {
+        if !self.is_wanted_node(&announcement) {
             return;
         }
-        if verify_node_announcement(&self.secp, &announcement).is_err() {
+        let id = announcement.node_id;
+        let verdict = proof.or_check(|| verify_node_announcement(&self.secp, &announcement));
+        if verdict.is_err() {
             out.push(GossipOutput::Misbehaved {
                 peer,
                 why: "node_announcement: invalid signature",
@@ -416,6 +442,23 @@ impl Gossip {
         } else if let Some((_, held)) = self.pending_nodes.get_mut(&id) {
             *held = Some(Box::new(announcement));
         }
+    }
+
+    /// Whether an announcement is of a node with a channel, and newer than what is known of it.
+    pub(super) fn is_wanted_node(&self, announcement: &NodeAnnouncement) -> bool {
+        let id = announcement.node_id;
+        let held = self.pending_nodes.get(&id);
+        let known = self
+            .graph
+            .node_details(&id)
+            .map(|details| details.timestamp)
+            .into_iter()
+            .chain(held.and_then(|(_, held)| held.as_ref().map(|held| held.timestamp)))
+            .max();
+        // BOLT 7, node_announcement: of unknown nodes and not newer: ignore.
+        (held.is_some() || self.graph.has_node(&id))
+            && known.is_none_or(|known| known < announcement.timestamp)
+            && id != self.config.our_node_id
     }
 
     /// Applies a node's announcement whose signature is good.
@@ -460,7 +503,7 @@ impl Gossip {
 }
 
 /// Neither stale nor of the future.
-fn is_timely(now: Timestamp, timestamp: u32) -> bool {
+pub(super) fn is_timely(now: Timestamp, timestamp: u32) -> bool {
     let now = now.to_secs_floor();
     let timestamp = u64::from(timestamp);
     timestamp > 0
