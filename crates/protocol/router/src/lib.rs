@@ -32,6 +32,7 @@ mod avoid;
 mod cost;
 mod explain;
 mod flow;
+mod guide;
 mod layer;
 mod liquidity;
 mod nats;

@@ -356,13 +356,15 @@ impl<'a> Problem<'a> {
         }
     }
 
-    /// The label at `edge.from`, or `None` when the edge can't carry the HTLC.
+    /// The label at `edge.from`, or `None` when the edge can't carry the HTLC, or it would cost more than
+    /// `most`.
     pub(crate) fn step(
         &self,
         index: u32,
         label: &Label,
         edge: u32,
         terms: &Terms,
+        most: u64,
     ) -> Option<Label> {
         let carried = label.amount.max(terms.htlc_minimum);
         if carried > terms.htlc_maximum {
@@ -372,24 +374,14 @@ impl<'a> Problem<'a> {
         if label.next == NONE && carried > label.amount.saturating_mul(2) {
             return None;
         }
-        if self.is_avoided(terms.from) {
-            return None;
-        }
-        let over = self.overridden(terms);
-        if !over.takes(carried) {
-            return None;
-        }
-        let nats = self.nats(terms, &over, carried)?;
-        let is_payer = terms.from == self.payer;
         let amount = carried.checked_add(terms.fee(carried)?)?;
         // Above all money no limit means anything any more.
         if amount > Msat::MAX_MONEY.to_msat() {
             return None;
         }
-        let cost = (amount - label.amount)
-            .checked_add(over.penalty)?
-            .checked_add(self.weights.lock(terms.cltv_expiry_delta))?
-            .checked_add(self.weights.risk(nats))?;
+        let room = most.checked_sub(label.cost)?;
+        let cost = self.cost(terms, carried, amount - label.amount, room)?;
+        let is_payer = terms.from == self.payer;
         let payload = match terms.kind {
             Kind::Tail(tail) => self.request.tails[tail as usize].payloads_len,
             Kind::Announced | Kind::FirstHop | Kind::Hint if is_payer => 0,
@@ -405,6 +397,36 @@ impl<'a> Problem<'a> {
             next: index,
             via: edge,
         })
+    }
+
+    /// What an edge costs at the least on a way by which the payee gets an amount; `None` when no such way
+    /// can use it.
+    pub(crate) fn least_cost(&self, terms: &Terms, amount: u64, most: u64) -> Option<u64> {
+        let carried = amount.max(terms.htlc_minimum);
+        if carried > terms.htlc_maximum {
+            return None;
+        }
+        // What `carried` is above the amount may have been paid for after this edge.
+        self.cost(terms, carried, terms.fee(carried)?, most)
+    }
+
+    /// What it costs to carry an amount over an edge that costs so much in fees; `None` when that can't be, or
+    /// is above `most`.
+    fn cost(&self, terms: &Terms, carried: u64, fee: u64, most: u64) -> Option<u64> {
+        let certain = fee.checked_add(self.weights.lock(terms.cltv_expiry_delta))?;
+        // What needs no look at balances comes first.
+        if certain > most || self.is_avoided(terms.from) {
+            return None;
+        }
+        let over = self.overridden(terms);
+        if !over.takes(carried) {
+            return None;
+        }
+        let nats = self.nats(terms, &over, carried)?;
+        let cost = certain
+            .checked_add(over.penalty)?
+            .checked_add(self.weights.risk(nats))?;
+        (cost <= most).then_some(cost)
     }
 
     /// The label at the payee.

@@ -9,10 +9,10 @@ use crate::{
     Cost, Explanation, Liquidity, MAX_HOPS, NoRoute, Plan, Probability, Route, RouteHop,
     RouteOutcome, RouteRequest,
     explain::explain,
-    flow::Flow,
+    flow::{Flow, Sent},
     problem::{Found, Knowledge, Problem, to_u32},
     request::ONION_LEN,
-    search::{Limits, Search},
+    search::Search,
 };
 
 /// A single path with at least this chance is taken without looking for a split: one in 20 fails.
@@ -156,13 +156,19 @@ impl Memory {
             return one;
         }
         // What single paths learned of the problem when they failed must not count here.
-        let mut problem = Problem::new(graph, request, Some(knowledge));
+        if one.is_err() {
+            problem = Problem::new(graph, request, Some(knowledge));
+        }
         let full = problem.weights;
         let mut best = one;
         // With less and less weight on the risk until the fee fits.
         for shift in [0, 3, 6, 42] {
             problem.weights = full.with_less_risk(shift);
-            let Some(parts) = self.split(&mut problem, max_parts) else {
+            let to_beat = match &best {
+                Ok(one) => one.cost.total().to_msat(),
+                Err(_) => u64::MAX,
+            };
+            let Some(parts) = self.split(&mut problem, max_parts, to_beat) else {
                 break;
             };
             problem.weights = full;
@@ -187,16 +193,25 @@ impl Memory {
         best
     }
 
-    /// Ways for all of the amount by the cheapest flow.
-    fn split(&mut self, problem: &mut Problem<'_>, max_parts: u16) -> Option<Vec<Found>> {
+    /// Ways for all of the amount by the cheapest flow; none if that surely costs `to_beat` or more.
+    fn split(
+        &mut self,
+        problem: &mut Problem<'_>,
+        max_parts: u16,
+        to_beat: u64,
+    ) -> Option<Vec<Found>> {
         let amount = problem.request.amount.to_msat();
         let mut count = UNITS.min(max_parts.max(2));
         loop {
             let unit = amount.div_ceil(u64::from(count));
-            if let Some(parts) = self.flow.run(problem, unit, count) {
-                let found = self.assemble(problem, parts, unit, max_parts);
-                if found.is_some() {
-                    return found;
+            match self.flow.run(problem, unit, count, to_beat) {
+                Sent::TooDear => return None,
+                Sent::NoRoom => {}
+                Sent::Ways(parts) => {
+                    let found = self.assemble(problem, parts, unit, max_parts);
+                    if found.is_some() {
+                        return found;
+                    }
                 }
             }
             count = count.checked_mul(2)?;
@@ -236,7 +251,7 @@ impl Memory {
             chunk = chunk.min(left);
             let way = self
                 .search
-                .run(problem, chunk, Limits::None)
+                .run(problem, chunk)
                 .filter(|way| broken_limit(problem.request, way, chunk).is_none());
             match way {
                 Some(way) => {
@@ -316,7 +331,7 @@ pub(crate) fn single(search: &mut Search, problem: &mut Problem<'_>) -> Result<F
     }
     let request = problem.request;
     let amount = request.amount.to_msat();
-    let broken = match search.run(problem, amount, Limits::None) {
+    let broken = match search.run(problem, amount) {
         Some(found) => match broken_limit(request, &found, amount) {
             None => return Ok(found),
             // The cheapest path is too dear: so is every other.
@@ -330,17 +345,17 @@ pub(crate) fn single(search: &mut Search, problem: &mut Problem<'_>) -> Result<F
     };
     if broken == NoRoute::AllPathsFailed {
         problem.forget_failures();
-        if search.run(problem, amount, Limits::None).is_none() {
+        if search.run(problem, amount).is_none() {
             return Err(NoRoute::NoPath);
         }
         return Err(broken);
     }
-    if let Some(found) = search.run(problem, amount, Limits::All) {
+    if let Some(found) = search.run_within_limits(problem, amount) {
         return Ok(found);
     }
     if matches!(broken, NoRoute::FeeTooHigh { .. }) {
         problem.count_fees_only();
-        let cheapest = search.run(problem, amount, Limits::None);
+        let cheapest = search.run(problem, amount);
         return Err(cheapest
             .and_then(|found| broken_limit(request, &found, amount))
             .unwrap_or(broken));

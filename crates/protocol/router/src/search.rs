@@ -6,11 +6,19 @@
 //! farther up; what this can lose is the difference that the fees make to the risk, which is next to
 //! nothing. Only when the path found breaks another limit (blocks, hops, onion size) does a second
 //! search keep every label that is better in some respect, bounded in number.
+//!
+//! What an edge costs at the least, for the amount that the payee is to get, is known without knowing
+//! what follows it. So a second search goes out from us ([`Guide`]), and both stop where they meet: from
+//! there on the first goes on only where it can still beat the best way known. The answer is the same as
+//! without it.
 
 use alloc::{collections::BinaryHeap, vec::Vec};
 use core::cmp::Reverse;
 
-use crate::problem::{Found, Label, NONE, Problem, Terms, edge_number, to_u32};
+use crate::{
+    guide::Guide,
+    problem::{Found, Label, NONE, Problem, Terms, edge_number, to_u32},
+};
 
 /// Labels per node, and in all, of the second search.
 const LABELS_PER_NODE: usize = 24;
@@ -19,7 +27,7 @@ const LABELS: usize = 400_000;
 const SETTLED: u32 = 1 << 31;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Limits {
+enum Limits {
     /// The best path whatever else it takes.
     None,
     /// Only paths within all limits.
@@ -41,19 +49,32 @@ pub(crate) struct Search {
     many: Vec<Vec<u32>>,
     /// What the best known way costs us.
     bound: u64,
+    /// How many edges were looked at.
+    work: u64,
+    guide: Guide,
+    /// Labels at which the guide has met the search.
+    meetings: Vec<u32>,
 }
 
 impl Search {
-    /// The best path by cost for an amount.
-    pub(crate) fn run(
-        &mut self,
-        problem: &Problem<'_>,
-        amount: u64,
-        limits: Limits,
-    ) -> Option<Found> {
-        self.reset(problem.node_slots(), limits);
-        self.push(problem.start(amount), limits);
-        while let Some(index) = self.pop(limits) {
+    /// The best path by cost for an amount, whatever else it takes.
+    pub(crate) fn run(&mut self, problem: &Problem<'_>, amount: u64) -> Option<Found> {
+        self.reset(problem.node_slots());
+        self.guide.start(problem);
+        self.push(problem.start(amount), Limits::None);
+        let mut is_guided = false;
+        loop {
+            if !is_guided {
+                let near = self.heap.peek().map(|Reverse((cost, ..))| *cost)?;
+                is_guided = near.saturating_add(self.guide.radius()) > self.bound;
+                if is_guided {
+                    self.drop_hopeless();
+                } else if self.guide.work() < self.work {
+                    is_guided = !self.explore(problem, amount);
+                    continue;
+                }
+            }
+            let index = self.pop(Limits::None)?;
             let label = self.labels[index as usize];
             if label.node == problem.payer {
                 return Some(problem.found(&self.labels, index));
@@ -61,9 +82,82 @@ impl Search {
             if label.node != problem.payee && !problem.may_forward(label.node) {
                 continue;
             }
-            self.expand(problem, index, &label, amount, limits);
+            self.expand(problem, index, &label, amount, Limits::None);
+        }
+    }
+
+    /// The best path by cost for an amount within all limits. To be asked after [`Search::run`] for the same
+    /// has found that the best of all is not: its guide is used again.
+    pub(crate) fn run_within_limits(
+        &mut self,
+        problem: &Problem<'_>,
+        amount: u64,
+    ) -> Option<Found> {
+        self.reset(problem.node_slots());
+        for labels in &mut self.many {
+            labels.clear();
+        }
+        self.many.resize(problem.node_slots(), Vec::new());
+        self.push(problem.start(amount), Limits::All);
+        while let Some(index) = self.pop(Limits::All) {
+            let label = self.labels[index as usize];
+            if label.node == problem.payer {
+                return Some(problem.found(&self.labels, index));
+            }
+            if label.node != problem.payee && !problem.may_forward(label.node) {
+                continue;
+            }
+            self.expand(problem, index, &label, amount, Limits::All);
         }
         None
+    }
+
+    /// Takes the guide one node farther and tries the ways where it meets the search. `false` when it has been
+    /// everywhere.
+    fn explore(&mut self, problem: &Problem<'_>, amount: u64) -> bool {
+        let bound = self.bound;
+        let mut meetings = core::mem::take(&mut self.meetings);
+        meetings.clear();
+        let goes_on = self.guide.advance(problem, amount, bound, |node, least| {
+            let Some(known) = self.one.get(node as usize).filter(|known| **known != NONE) else {
+                return;
+            };
+            let known = known & !SETTLED;
+            if self.labels[known as usize].cost.saturating_add(least) < bound {
+                meetings.push(known);
+            }
+        });
+        for index in &meetings {
+            self.meet(problem, *index);
+        }
+        self.meetings = meetings;
+        goes_on
+    }
+
+    /// What a label's way costs when it goes on to us as the guide came.
+    fn meet(&mut self, problem: &Problem<'_>, index: u32) {
+        let mut label = self.labels[index as usize];
+        while label.node != problem.payer {
+            let Some(via) = self.guide.via(label.node) else {
+                return;
+            };
+            let terms = problem.terms(via);
+            match problem.step(index, &label, via, &terms, self.bound) {
+                Some(next) => label = next,
+                None => return,
+            }
+        }
+        self.bound = self.bound.min(label.cost);
+    }
+
+    /// Forgets labels from which no way can be better than the best known.
+    fn drop_hopeless(&mut self) {
+        let mut keys = core::mem::take(&mut self.heap).into_vec();
+        keys.retain(|Reverse((cost, .., index))| {
+            let node = self.labels[*index as usize].node;
+            cost.saturating_add(self.guide.least_to(node)) <= self.bound
+        });
+        self.heap = BinaryHeap::from(keys);
     }
 
     /// What an amount needs along given edges, from us on; `None` when they can't carry it, or not
@@ -74,13 +168,13 @@ impl Search {
         edges: &[u32],
         amount: u64,
     ) -> Option<Found> {
-        self.labels.clear();
+        self.forget();
         self.labels.push(problem.start(amount));
         for (index, edge) in (0u32..).zip(edges.iter().rev()) {
             let terms = problem.terms(*edge);
             let label = self.labels[index as usize];
             self.labels
-                .push(problem.step(index, &label, *edge, &terms)?);
+                .push(problem.step(index, &label, *edge, &terms, u64::MAX)?);
         }
         let last = to_u32(self.labels.len() - 1);
         let label = self.labels.last()?;
@@ -89,22 +183,20 @@ impl Search {
             .then(|| problem.found(&self.labels, last))
     }
 
-    fn reset(&mut self, nodes: usize, limits: Limits) {
-        self.labels.clear();
-        self.heap.clear();
-        self.bound = u64::MAX;
-        match limits {
-            Limits::None => {
-                self.one.clear();
-                self.one.resize(nodes, NONE);
-            }
-            Limits::All => {
-                for labels in &mut self.many {
-                    labels.clear();
-                }
-                self.many.resize(nodes, Vec::new());
+    fn forget(&mut self) {
+        for label in self.labels.drain(..) {
+            if let Some(known) = self.one.get_mut(label.node as usize) {
+                *known = NONE;
             }
         }
+    }
+
+    fn reset(&mut self, nodes: usize) {
+        self.forget();
+        self.one.resize(nodes, NONE);
+        self.heap.clear();
+        self.bound = u64::MAX;
+        self.work = 0;
     }
 
     fn expand(
@@ -117,23 +209,41 @@ impl Search {
     ) {
         for edge in problem.extra_to(label.node) {
             let terms = problem.terms(edge);
-            self.relax(problem, index, label, edge, &terms, amount, limits);
+            let most = self.most(terms.from, limits);
+            if label.cost <= most {
+                self.relax(problem, index, label, edge, &terms, amount, limits, most);
+            }
         }
         let Some(node) = problem.graph_node(label.node) else {
             return;
         };
         for (edge, announced) in problem.graph.edges_to(node) {
+            self.work += 1;
             let from = to_u32(announced.from.to_usize());
             // Cheap tests first: most edges lead to nodes that are settled or lead nowhere.
-            if from == problem.payer
-                || (limits == Limits::None && self.is_settled(from))
-                || problem.is_dead_end(from)
-            {
+            if from == problem.payer || problem.is_dead_end(from) {
+                continue;
+            }
+            let most = self.most(from, limits);
+            if label.cost > most {
                 continue;
             }
             let terms = Terms::announced(announced);
             let edge = edge_number(edge);
-            self.relax(problem, index, label, edge, &terms, amount, limits);
+            self.relax(problem, index, label, edge, &terms, amount, limits, most);
+        }
+    }
+
+    /// The most that a label at a node may cost to be of use; zero where none is.
+    fn most(&self, node: u32, limits: Limits) -> u64 {
+        let least = self.guide.least_to(node);
+        let Some(most) = self.bound.checked_sub(least).filter(|_| least < u64::MAX) else {
+            return 0;
+        };
+        match (limits, self.one.get(node as usize)) {
+            (Limits::All, _) | (Limits::None, None | Some(&NONE)) => most,
+            (Limits::None, Some(known)) if known & SETTLED != 0 => 0,
+            (Limits::None, Some(known)) => most.min(self.labels[*known as usize].cost),
         }
     }
 
@@ -147,30 +257,28 @@ impl Search {
         terms: &Terms,
         amount: u64,
         limits: Limits,
+        most: u64,
     ) {
-        let Some(new) = problem.step(index, label, edge, terms) else {
+        let Some(new) = problem.step(index, label, edge, terms, most) else {
             return;
         };
-        if new.cost > self.bound || (limits == Limits::All && !problem.within_limits(&new, amount))
-        {
+        if limits == Limits::All && !problem.within_limits(&new, amount) {
             return;
         }
         if new.node == problem.payer {
-            self.bound = new.cost;
+            self.bound = self.bound.min(new.cost);
         }
-        self.push(new, limits);
+        let place = to_u32(self.labels.len());
+        if self.push(new, limits) && limits == Limits::None && self.guide.meets(&new, self.bound) {
+            self.meet(problem, place);
+        }
     }
 
-    fn is_settled(&self, node: u32) -> bool {
-        self.one
-            .get(node as usize)
-            .is_some_and(|b| *b != NONE && b & SETTLED != 0)
-    }
-
-    fn push(&mut self, label: Label, limits: Limits) {
+    /// Keeps a label that is better than what is known; whether it is.
+    fn push(&mut self, label: Label, limits: Limits) -> bool {
         let index = to_u32(self.labels.len());
         if index >= SETTLED - 1 {
-            return;
+            return false;
         }
         let keep = match limits {
             Limits::None => match self.one.get_mut(label.node as usize) {
@@ -212,6 +320,7 @@ impl Search {
             self.heap.push(Reverse(key(&label, index)));
             self.labels.push(label);
         }
+        keep
     }
 
     /// The next label to go on from, settled by this.

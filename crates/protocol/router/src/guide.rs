@@ -1,0 +1,153 @@
+//! The search from our side: the least that a way from us to a node can cost.
+//!
+//! Every HTLC carries at least what the payee is to get, and fees, limits and risk never fall as the amount
+//! grows. So with that amount each edge has a least cost, whatever comes after it.
+
+use alloc::{collections::BinaryHeap, vec::Vec};
+use core::cmp::Reverse;
+
+use crate::problem::{Label, NONE, Problem, Terms, edge_number, to_u32};
+
+/// What the search from our side has seen, and its memory.
+#[derive(Default)]
+pub(crate) struct Guide {
+    nodes: Vec<Reached>,
+    /// Nodes whose values are not the initial ones.
+    touched: Vec<u32>,
+    heap: BinaryHeap<Reverse<(u64, u32)>>,
+    /// Nodes that are not settled cost at least so much.
+    radius: u64,
+    work: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Reached {
+    least: u64,
+    /// The edge by which.
+    via: u32,
+    is_settled: bool,
+}
+
+impl Reached {
+    const NOT: Self = Self {
+        least: u64::MAX,
+        via: NONE,
+        is_settled: false,
+    };
+}
+
+impl Guide {
+    pub(crate) fn start(&mut self, problem: &Problem<'_>) {
+        for node in self.touched.drain(..) {
+            self.nodes[node as usize] = Reached::NOT;
+        }
+        self.nodes.resize(problem.node_slots(), Reached::NOT);
+        self.heap.clear();
+        self.radius = 0;
+        self.work = 0;
+        self.reach(problem.payer, 0, NONE);
+    }
+
+    /// The least that a way from us to a node costs; [`u64::MAX`] when none leads there.
+    pub(crate) fn least_to(&self, node: u32) -> u64 {
+        match self.nodes.get(node as usize) {
+            Some(reached) if reached.is_settled => reached.least,
+            Some(_) | None => self.radius,
+        }
+    }
+
+    /// The last edge of the best known way to a node.
+    pub(crate) fn via(&self, node: u32) -> Option<u32> {
+        let via = self.nodes.get(node as usize)?.via;
+        (via != NONE).then_some(via)
+    }
+
+    /// Whether a way through a label may cost less than a bound.
+    pub(crate) fn meets(&self, label: &Label, bound: u64) -> bool {
+        let least = self.nodes.get(label.node as usize).map(|n| n.least);
+        least.is_some_and(|least| label.cost.saturating_add(least) < bound)
+    }
+
+    /// What is not settled costs at least so much.
+    pub(crate) const fn radius(&self) -> u64 {
+        self.radius
+    }
+
+    /// How many edges were looked at.
+    pub(crate) const fn work(&self) -> u64 {
+        self.work
+    }
+
+    /// Settles one more node, and says which nodes are reached from it. `false` when there are no more.
+    pub(crate) fn advance(
+        &mut self,
+        problem: &Problem<'_>,
+        amount: u64,
+        bound: u64,
+        mut reached: impl FnMut(u32, u64),
+    ) -> bool {
+        let Some((node, at)) = self.pop() else {
+            self.radius = u64::MAX;
+            return false;
+        };
+        self.radius = at;
+        self.work += 1;
+        if node == problem.payee || (node != problem.payer && !problem.may_forward(node)) {
+            return true;
+        }
+        let mut relax = |guide: &mut Self, edge: u32, terms: &Terms| {
+            let known = guide.nodes[terms.to as usize].least;
+            let most = known.saturating_sub(1).min(bound).saturating_sub(at);
+            if let Some(least) = problem.least_cost(terms, amount, most) {
+                let new = at.saturating_add(least);
+                if new < known {
+                    guide.reach(terms.to, new, edge);
+                    reached(terms.to, new);
+                }
+            }
+        };
+        for edge in problem.extra_from(node) {
+            relax(self, edge, &problem.terms(edge));
+        }
+        // Our own channels are among the extra edges.
+        let own = node == problem.payer;
+        let Some(index) = problem.graph_node(node).filter(|_| !own) else {
+            return true;
+        };
+        for (edge, announced) in problem.graph.edges_from(index) {
+            self.work += 1;
+            let to = to_u32(announced.to.to_usize());
+            if self.nodes[to as usize].least <= at
+                || (to != problem.payee && problem.is_dead_end(to))
+            {
+                continue;
+            }
+            relax(self, edge_number(edge), &Terms::announced(announced));
+        }
+        true
+    }
+
+    fn pop(&mut self) -> Option<(u32, u64)> {
+        while let Some(Reverse((least, node))) = self.heap.pop() {
+            let known = &mut self.nodes[node as usize];
+            if !known.is_settled {
+                known.is_settled = true;
+                return Some((node, least));
+            }
+        }
+        None
+    }
+
+    fn reach(&mut self, node: u32, least: u64, via: u32) {
+        let known = &mut self.nodes[node as usize];
+        if known.least == u64::MAX {
+            self.touched.push(node);
+        }
+        *known = Reached {
+            least,
+            via,
+            is_settled: false,
+        };
+        self.heap.push(Reverse((least, node)));
+    }
+}
