@@ -15,8 +15,8 @@ use bitcoin::{
 };
 use fulmen_background_processor::{
     Broadcaster, ChainSource, Clock, Connector, DriverConfig, EventHandler, FeeEstimator,
-    LocalRouter, NoEventHandler, NodeHandle, PeerSource, Ports, Restore, Router, Start,
-    SystemClock, Wallet, bitcoind::BitcoindChain, tcp::connect_over_tcp,
+    NoEventHandler, NodeHandle, PeerSource, Ports, Restore, Router, Start, SystemClock, Wallet,
+    bitcoind::BitcoindChain, tcp::connect_over_tcp,
 };
 use fulmen_block_sync::{Auth, Bitcoind, BitcoindConfig, BlockRef, FeeFallback, FollowConfig};
 use fulmen_net_tokio::NetConfig;
@@ -33,7 +33,7 @@ use crate::{
     BuildError, RunningNode,
     birth::{birthday, first_tip, node_start},
     fees::RememberedFees,
-    graph_file,
+    graph_file, liquidity_file,
     running::{self, Background},
 };
 
@@ -85,7 +85,7 @@ pub struct Builder {
     peers: Option<(Arc<dyn Connector>, Box<dyn PeerSource>)>,
     net: NetConfig,
     listen: Option<SocketAddr>,
-    router: Arc<dyn Router>,
+    router: Option<Arc<dyn Router>>,
     events: Arc<dyn EventHandler>,
     clock: Arc<dyn Clock>,
     driver: DriverConfig,
@@ -124,7 +124,7 @@ impl Builder {
             peers: None,
             net: NetConfig::default(),
             listen: None,
-            router: Arc::new(LocalRouter),
+            router: None,
             events: Arc::new(NoEventHandler),
             clock: Arc::new(SystemClock),
             driver: DriverConfig::default(),
@@ -132,7 +132,7 @@ impl Builder {
         }
     }
 
-    /// Where the stores and the graph of the network are: an existing folder that nothing else uses.
+    /// Where the stores, the graph of the network and what payments teach about it are: an existing folder that nothing else uses.
     #[must_use]
     pub fn data_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.data_dir = Some(dir.into());
@@ -260,10 +260,10 @@ impl Builder {
         self
     }
 
-    /// Another router.
+    /// Another router than the one of this project. It keeps what it learns by itself.
     #[must_use]
     pub fn router(mut self, router: Arc<dyn Router>) -> Self {
-        self.router = router;
+        self.router = Some(router);
         self
     }
 
@@ -288,7 +288,7 @@ impl Builder {
         self
     }
 
-    /// How often the graph of the network is saved.
+    /// How often the graph of the network is saved, and what payments have taught about it.
     #[must_use]
     pub fn graph_interval(mut self, interval: Duration) -> Self {
         self.graph_interval = interval;
@@ -337,6 +337,14 @@ impl Builder {
                 (connector, peers, listening)
             }
         };
+        let (router, own_router): (Arc<dyn Router>, _) = match self.router {
+            Some(router) => (router, None),
+            None => {
+                let dir = self.data_dir.as_deref();
+                let own = Arc::new(dir.and_then(liquidity_file::load).unwrap_or_default());
+                (own.clone(), Some(own))
+            }
+        };
         let ports = Ports {
             signer,
             wallet: parts.port,
@@ -345,7 +353,7 @@ impl Builder {
             fees: Arc::new(fees),
             connector,
             peers,
-            router: self.router,
+            router,
             events: self.events,
             clock: self.clock,
         };
@@ -361,8 +369,13 @@ impl Builder {
             ));
         }
         if let Some(dir) = self.data_dir {
-            let saving =
-                running::save_graph(handle.clone(), dir, self.graph_interval, stop.subscribe());
+            let saving = running::save_caches(
+                handle.clone(),
+                own_router,
+                dir,
+                self.graph_interval,
+                stop.subscribe(),
+            );
             background.spawn_to_end(saving);
         }
         Ok(RunningNode {

@@ -85,6 +85,7 @@ mod builder;
 mod error;
 mod fees;
 mod graph_file;
+mod liquidity_file;
 mod private_file;
 mod running;
 

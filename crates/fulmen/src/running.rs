@@ -3,7 +3,7 @@
 use std::{fmt, future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use bitcoin::secp256k1::PublicKey;
-use fulmen_background_processor::{Broadcaster, DriverError, DriverTask, NodeHandle};
+use fulmen_background_processor::{Broadcaster, DriverError, DriverTask, LocalRouter, NodeHandle};
 use fulmen_block_sync::Status;
 use fulmen_node::{Command, CommandError, CommandId, Node, Reply};
 use fulmen_persister::EdgeStore;
@@ -14,7 +14,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-use crate::graph_file;
+use crate::{graph_file, liquidity_file};
 
 /// How long the graph may take to be saved at the end.
 const LAST_SAVE: Duration = Duration::from_secs(3);
@@ -154,9 +154,10 @@ impl Background {
     }
 }
 
-/// Saves the graph now and then, and at the end.
-pub(crate) async fn save_graph(
+/// Saves the graph now and then, and at the end; with it what the router has learned, if that is ours to save.
+pub(crate) async fn save_caches(
     handle: NodeHandle<Node>,
+    router: Option<Arc<LocalRouter>>,
     dir: PathBuf,
     interval: Duration,
     mut stop: watch::Receiver<bool>,
@@ -170,14 +171,22 @@ pub(crate) async fn save_graph(
             .query_mut(|node| (node.graph(), node.gossip().messages().to_bytes()))
             .await;
         if let Ok((graph, messages)) = taken {
-            let dir = dir.clone();
-            let saved =
-                tokio::task::spawn_blocking(move || graph_file::save(&dir, &graph, &messages))
-                    .await;
+            let (dir, router) = (dir.clone(), router.clone());
+            let saved = tokio::task::spawn_blocking(move || {
+                if let Some(router) = router {
+                    liquidity_file::save(&dir, &router.to_bytes(&graph))?;
+                }
+                graph_file::save(&dir, &graph, &messages)
+            })
+            .await;
             match saved {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "the graph could not be saved"),
-                Err(error) => tracing::warn!(%error, "the graph could not be saved"),
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the graph, or what was learned about it, could not be saved")
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the graph, or what was learned about it, could not be saved")
+                }
             }
         }
         if is_last {

@@ -78,6 +78,8 @@ async fn the_store_and_the_signer_can_be_replaced_and_are_found_again() {
     let wallet = node.wallet().expect("the default one").clone();
     let address = wallet.new_address().expect("room");
     node.stop().await.expect("it was well");
+    let learned = dir.path().join("liquidity");
+    assert!(learned.exists(), "what was learned is kept");
 
     let node = builder().start().await.expect("everything is free again");
     let wallet = node.wallet().expect("the default one");

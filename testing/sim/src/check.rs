@@ -50,6 +50,7 @@ pub(crate) fn classes(effects: &Effects) -> Result<(), String> {
             | ActionKind::StopConnecting { .. }
             | ActionKind::WatchOutpoint { .. }
             | ActionKind::WatchScript { .. }
+            | ActionKind::Learn(_)
             | ActionKind::Note { .. } => false,
         };
         if speaks {

@@ -306,6 +306,8 @@ impl World {
                 });
             }
             ActionKind::Ask { id, ask } => self.ask(index, id, ask),
+            // Its router plans from the graph alone.
+            ActionKind::Learn(_) => {}
             ActionKind::Reply { id, reply } => self.reply(index, id, reply),
             ActionKind::Event(event) => self.event(index, event),
             ActionKind::Note { level, text } => {

@@ -25,7 +25,7 @@ pub(crate) struct Outside {
     pub(crate) chain: Arc<dyn ChainSource>,
     broadcaster: Arc<dyn Broadcaster>,
     pub(crate) connector: Arc<dyn Connector>,
-    router: Arc<dyn Router>,
+    pub(crate) router: Arc<dyn Router>,
     store: StoreHandle,
     inputs: mpsc::UnboundedSender<Input>,
     signed: mpsc::UnboundedSender<SigningResult>,

@@ -467,6 +467,7 @@ impl<H: Heart> Driver<H> {
                 let heart = &mut self.heart;
                 self.outside.ask(id, ask, || heart.graph());
             }
+            ActionKind::Learn(report) => self.outside.router.learn(*report),
             ActionKind::Reply { id, reply } => {
                 for waiting in self.waiting.remove(&id).unwrap_or_default() {
                     let _ = waiting.send(reply.clone());

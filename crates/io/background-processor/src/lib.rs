@@ -38,6 +38,7 @@ mod gossip;
 mod handle;
 mod heart;
 mod lanes;
+mod local_router;
 mod ports;
 mod release;
 #[cfg(feature = "net-tokio")]
@@ -50,8 +51,9 @@ pub use gossip::GossipChecks;
 pub use handle::{DriverStatus, NodeHandle, Stopped};
 pub use heart::{Heart, Mode, Restore, Start};
 pub use lanes::{SigningJob, SigningResult};
+pub use local_router::LocalRouter;
 pub use ports::{
-    Broadcaster, ChainSource, Clock, Connector, EventHandler, FeeEstimator, LocalRouter,
-    NoEventHandler, PeerSource, Ports, Router, SystemClock, Wallet, Work,
+    Broadcaster, ChainSource, Clock, Connector, EventHandler, FeeEstimator, NoEventHandler,
+    PeerSource, Ports, Router, SystemClock, Wallet, Work,
 };
 pub use release::{Released, Releaser, RunAhead};

@@ -12,7 +12,7 @@ use bitcoin::{OutPoint, ScriptBuf, Transaction, TxOut, secp256k1::PublicKey};
 use fulmen_gossip::NetworkGraph;
 use fulmen_node::{
     BlockId, BroadcastAnswer, Coin, CoinPurpose, CoinRequest, ConnEpoch, FundingRequest, Input,
-    NumberedEvent, PeerAddress, RouteQuery, UtxoAnswer, WalletBalance, WalletError,
+    NumberedEvent, PeerAddress, RouteQuery, RouteReport, UtxoAnswer, WalletBalance, WalletError,
 };
 use fulmen_signer::Signer;
 use fulmen_types::{BlockHeight, Feerates, ShortChannelId, Timestamp};
@@ -139,28 +139,17 @@ impl PeerSource for mpsc::Receiver<Input> {
     }
 }
 
-/// What plans payments over routes. Calls may take a while: they are made on threads for that.
+/// What plans payments over routes, and learns from how they end.
 pub trait Router: Send + Sync {
-    /// A way for a payment, or several for its parts.
+    /// A way for a payment, or several for its parts. May take a while: it is called on threads for that.
     fn route(
         &self,
         query: &RouteQuery,
-        graph: &NetworkGraph,
+        graph: &Arc<NetworkGraph>,
     ) -> Result<fulmen_router::Plan, fulmen_router::NoRoute>;
-}
 
-/// The router of this project, over the node's own graph.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct LocalRouter;
-
-impl Router for LocalRouter {
-    fn route(
-        &self,
-        query: &RouteQuery,
-        graph: &NetworkGraph,
-    ) -> Result<fulmen_router::Plan, fulmen_router::NoRoute> {
-        query.find_route(graph)
-    }
+    /// How an HTLC along a route of its ended. Must not block; the next [`Router::route`] may count on it.
+    fn learn(&self, report: RouteReport);
 }
 
 /// What hears of events.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use bitcoin::{
-    BlockHash, OutPoint, ScriptBuf, Transaction, TxOut, hashes::Hash, secp256k1::PublicKey,
+    Amount, BlockHash, OutPoint, ScriptBuf, Transaction, TxOut, hashes::Hash, secp256k1::PublicKey,
 };
 use common::{Mood, TestSigner, init, key, lane, text, unsigned};
 use fulmen_background_processor::{
@@ -21,16 +21,19 @@ use fulmen_background_processor::{
     FeeEstimator, Heart, LocalRouter, Mode, NoEventHandler, NodeHandle, Ports, RunAhead, Start,
     SystemClock, Wallet, Work, start,
 };
-use fulmen_gossip::NetworkGraph;
+use fulmen_gossip::{GraphWriter, NetworkGraph, NewChannel, Policy};
 use fulmen_node::{
     Action, ActionKind, Answer, Ask, BlockId, BroadcastAnswer, Coin, CoinPurpose, CoinRequest,
     Command, CommandError, CommandId, ConnEpoch, Direction, Effects, Event, FundingRequest, Input,
-    NumberedEvent, PeerAddress, ReleaseClass, Reply, RequestId, UtxoAnswer, WalletBalance,
-    WalletError,
+    NumberedEvent, PeerAddress, ReleaseClass, Reply, RequestId, RouteQuery, RouteReport,
+    UtxoAnswer, WalletBalance, WalletError,
 };
+use fulmen_payments::RouteQuestion;
 use fulmen_persister::{FileStore, KeyValue, Position, Store, StoreError};
+use fulmen_router::{AvoidList, FirstHop, Plan, RouteHop, RouteOutcome};
 use fulmen_types::{
-    BlockHeight, Feerates, ShortChannelId, Timestamp,
+    BlockHeight, CltvExpiryDelta, Features, Feerates, Msat, NodeId, PaymentHash, ShortChannelId,
+    Timestamp,
     record::{RecordKey, Space, WriteBatch},
 };
 use fulmen_wire::Message;
@@ -43,6 +46,7 @@ struct Counter {
     count: u64,
     mode: Mode,
     seen: Vec<String>,
+    routes: Vec<Plan>,
     wake: Option<Timestamp>,
 }
 
@@ -125,6 +129,17 @@ impl Heart for Counter {
                             package: Vec::new(),
                         });
                     }
+                    Command::AcknowledgeEvents { up_to: ASK_ROUTE } => {
+                        let ask = Ask::Route(Box::new(query(now)));
+                        actions.push(ActionKind::Ask { id, ask });
+                    }
+                    Command::AcknowledgeEvents {
+                        up_to: LEARN_AND_ASK_ROUTE,
+                    } => {
+                        actions.push(ActionKind::Learn(Box::new(refused(now))));
+                        let ask = Ask::Route(Box::new(query(now)));
+                        actions.push(ActionKind::Ask { id, ask });
+                    }
                     Command::AcknowledgeEvents { up_to: 4 } => {
                         self.wake = Some(now.plus_millis(50));
                     }
@@ -158,6 +173,13 @@ impl Heart for Counter {
                 let batch = self.store();
                 self.effects(batch, Vec::new())
             }
+            Input::Answer {
+                answer: Answer::Route(plan),
+                ..
+            } => {
+                self.routes.push(plan.unwrap());
+                self.effects(WriteBatch::new(), Vec::new())
+            }
             other => {
                 if matches!(other, Input::Tick) {
                     self.wake = None;
@@ -169,8 +191,7 @@ impl Heart for Counter {
     }
 
     fn graph(&mut self) -> Arc<NetworkGraph> {
-        let chain = bitcoin::constants::ChainHash::REGTEST;
-        Arc::new(NetworkGraph::empty(chain))
+        diamond()
     }
 
     fn recent_blocks(&self) -> Vec<BlockId> {
@@ -179,6 +200,87 @@ impl Heart for Counter {
 
     fn coin_leases(&self) -> Vec<(CoinPurpose, Vec<OutPoint>)> {
         Vec::new()
+    }
+}
+
+const ASK_ROUTE: u64 = 5;
+const LEARN_AND_ASK_ROUTE: u64 = 6;
+
+fn node_id(n: u8) -> NodeId {
+    NodeId::new([n; 33])
+}
+
+/// From 1, whose channels it does not have, to 4: by 2 (channel 24), or dearer by 3 (34).
+fn diamond() -> Arc<NetworkGraph> {
+    let mut writer = GraphWriter::new(bitcoin::constants::ChainHash::REGTEST);
+    for (channel, from, base) in [(24, 2, 1_000), (34, 3, 5_000)] {
+        let id = ShortChannelId::from_u64(channel);
+        writer
+            .add_channel(&NewChannel {
+                short_channel_id: id,
+                node_1: node_id(from),
+                node_2: node_id(4),
+                capacity: Some(Amount::from_sat(1_000_000)),
+                features: Features::empty(),
+            })
+            .unwrap();
+        let policy = Policy {
+            htlc_minimum: Msat::new(1),
+            htlc_maximum: Msat::from_sat(1_000_000),
+            timestamp: 1,
+            fee_base_msat: base,
+            fee_proportional_millionths: 0,
+            cltv_expiry_delta: CltvExpiryDelta::new(40),
+            disabled: false,
+        };
+        writer
+            .update_policy(id, fulmen_gossip::Direction::Forward, policy)
+            .unwrap();
+    }
+    writer.snapshot()
+}
+
+fn query(now: Timestamp) -> RouteQuery {
+    let first_hop = |peer: u8| FirstHop {
+        short_channel_id: ShortChannelId::from_u64(u64::from(peer)),
+        peer: node_id(peer),
+        spendable: Msat::from_sat(500_000),
+        htlc_minimum: Msat::new(1),
+    };
+    RouteQuery {
+        question: RouteQuestion {
+            payment_hash: PaymentHash::new([1; 32]),
+            attempt: 1,
+            payee: node_id(4),
+            amount: Msat::from_sat(100_000),
+            max_parts: 1,
+            in_use: Vec::new(),
+            hints: Vec::new(),
+            final_cltv: 18,
+            max_fee: Msat::from_sat(100),
+            max_total_cltv: 2_016,
+            final_payload_len: fulmen_router::FINAL_PAYLOAD_LEN,
+            avoid: AvoidList::new(),
+        },
+        payer: node_id(1),
+        first_hops: vec![first_hop(2), first_hop(3)],
+        now,
+    }
+}
+
+/// 2 had no room for it.
+fn refused(now: Timestamp) -> RouteReport {
+    let hop = |channel: u64, to: u8| RouteHop {
+        short_channel_id: ShortChannelId::from_u64(channel),
+        node_id: node_id(to),
+        amount: Msat::from_sat(100_000),
+        cltv_from_tip: 18,
+    };
+    RouteReport {
+        payer: node_id(1),
+        hops: vec![hop(2, 2), hop(24, 4)],
+        outcome: RouteOutcome::RefusedAt(1),
+        at: now,
     }
 }
 
@@ -334,6 +436,7 @@ struct Rig {
     peers: mpsc::Sender<Input>,
     node: NodeHandle<Counter>,
     task: DriverTask,
+    router: Arc<LocalRouter>,
 }
 
 impl Rig {
@@ -347,6 +450,11 @@ impl Rig {
     }
 
     fn at(path: std::path::PathBuf, config: DriverConfig) -> Self {
+        Self::with_router(path, config, LocalRouter::new())
+    }
+
+    fn with_router(path: std::path::PathBuf, config: DriverConfig, router: LocalRouter) -> Self {
+        let router = Arc::new(router);
         let world = Arc::new(World::default());
         let signer = TestSigner::new(Mood::Signs);
         let orders = Arc::new(Orders::default());
@@ -359,7 +467,7 @@ impl Rig {
             fees: world.clone(),
             connector: world.clone(),
             peers: Box::new(peer_inputs),
-            router: Arc::new(LocalRouter),
+            router: router.clone(),
             events: Arc::new(NoEventHandler),
             clock: Arc::new(SystemClock),
         };
@@ -373,6 +481,7 @@ impl Rig {
                 count,
                 mode: start.mode,
                 seen: Vec::new(),
+                routes: Vec::new(),
                 wake: None,
             };
             let effects = heart.effects(WriteBatch::new(), Vec::new());
@@ -392,7 +501,18 @@ impl Rig {
             peers,
             node,
             task,
+            router,
         }
+    }
+
+    /// The channels of the first route that the node hears of from now on.
+    async fn route(&self, n: u8, up_to: u64) -> Vec<u64> {
+        let before = self.node.query(|c| c.routes.len()).await.unwrap();
+        self.command(n, up_to).await.unwrap();
+        self.until(move |c| c.routes.len() > before).await;
+        let plan = self.node.query(move |c| c.routes[before].clone()).await;
+        let hops = plan.unwrap().parts[0].hops.clone();
+        hops.iter().map(|h| h.short_channel_id.to_u64()).collect()
     }
 
     async fn command(&self, n: u8, up_to: u64) -> Result<Reply, CommandError> {
@@ -682,4 +802,22 @@ async fn the_edge_writes_its_own_records_only() {
     };
     tokio::task::spawn_blocking(work).await.unwrap();
     rig.node.shutdown().await;
+}
+
+/// What an attempt has taught, the next plan and the next start know.
+#[tokio::test]
+async fn the_router_learns_from_failures_and_remembers_after_a_restart() {
+    let rig = Rig::new();
+    assert_eq!(rig.route(1, ASK_ROUTE).await, [2, 24]);
+    assert_eq!(rig.route(2, LEARN_AND_ASK_ROUTE).await, [3, 34]);
+    assert_eq!(rig.route(3, ASK_ROUTE).await, [3, 34]);
+    rig.node.shutdown().await;
+    rig.task.await.unwrap().unwrap();
+
+    let bytes = rig.router.to_bytes(&diamond());
+    let router = LocalRouter::from_bytes(&bytes).unwrap();
+    let rig = Rig::with_router(rig.path.clone(), DriverConfig::default(), router);
+    assert_eq!(rig.route(4, ASK_ROUTE).await, [3, 34]);
+    rig.node.shutdown().await;
+    rig.task.await.unwrap().unwrap();
 }

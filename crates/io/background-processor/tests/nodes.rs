@@ -111,7 +111,7 @@ impl TestNode {
             fees: chain,
             connector: Arc::new(connector),
             peers: Box::new(peers),
-            router: Arc::new(LocalRouter),
+            router: Arc::new(LocalRouter::new()),
             events: Arc::new(NoEventHandler),
             clock: Arc::new(SystemClock),
         };

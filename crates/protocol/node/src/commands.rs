@@ -25,7 +25,7 @@ use fulmen_types::{
 
 use crate::{
     command::{ChannelSelector, CloseMode, Command, CommandError, PayCommand, Reply},
-    effects::{ActionKind, NoteLevel, Scope},
+    effects::{ActionKind, NoteLevel, ReleaseClass, Scope},
     event::Event,
     input::CommandId,
     node::Node,
@@ -470,6 +470,9 @@ impl Node {
                     });
                 }
                 PaymentOutput::AddHtlc(htlc) => step.work.push_back(Work::Offer(htlc)),
+                PaymentOutput::Learn(report) => {
+                    step.act_as(ReleaseClass::Now, ActionKind::Learn(report));
+                }
                 PaymentOutput::Done(payment_hash) => self.payment_done(step, payment_hash),
             }
         }

@@ -1,8 +1,9 @@
 //! What comes out of a step.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 
 use bitcoin::{OutPoint, ScriptBuf, secp256k1::PublicKey};
+use fulmen_payments::RouteReport;
 use fulmen_signer::{BroadcastTx, OutMessage};
 use fulmen_tx::ChannelKeysId;
 use fulmen_types::{BlockHeight, ChannelId, PaymentHash, Timestamp, record::WriteBatch};
@@ -156,6 +157,9 @@ pub enum ActionKind {
         /// The question.
         ask: Ask,
     },
+    /// Tell the router how an HTLC of ours ended. There is no answer, and it is not told again after a
+    /// crash: losing it costs knowledge only.
+    Learn(Box<RouteReport>),
     /// Answer a command.
     Reply {
         /// The command.

@@ -39,6 +39,7 @@ pub use effects::{
     Action, ActionKind, DisconnectReason, Effects, Lane, NoteLevel, ReleaseClass, Scope,
 };
 pub use event::{CloseInitiator, Event, NumberedEvent};
+pub use fulmen_payments::RouteReport;
 pub use input::{
     Block, BlockId, Boot, CommandId, ConnEpoch, Direction, Input, PeerAddress, RequestId,
 };

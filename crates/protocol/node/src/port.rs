@@ -1,13 +1,13 @@
 //! Questions to the world outside and their answers: ports are data.
 
-use alloc::{boxed::Box, string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
 use bitcoin::{Amount, ScriptBuf, Transaction, TxOut};
 use fulmen_enforce::WalletCoin as Coin;
 use fulmen_gossip::{NetworkGraph, UtxoAnswer};
 use fulmen_payments::RouteQuestion;
-use fulmen_router::{FirstHop, NoRoute, Plan};
+use fulmen_router::{FirstHop, NoRoute, Plan, Router};
 use fulmen_signer::{SigningAnswer, SigningRequest};
 use fulmen_tx::ChannelKeysId;
 use fulmen_types::{FeeratePerKw, NodeId, ShortChannelId, Timestamp, record::RecordKey};
@@ -114,7 +114,16 @@ pub struct RouteQuery {
 }
 
 impl RouteQuery {
-    /// Asks the router of this project over a graph.
+    /// Asks a router of this project that remembers how earlier attempts ended.
+    ///
+    /// # Errors
+    /// Why there is no route.
+    pub fn plan_by(&self, router: &mut Router, graph: &Arc<NetworkGraph>) -> Result<Plan, NoRoute> {
+        self.question
+            .answer_by(router, graph, self.payer, &self.first_hops, self.now)
+    }
+
+    /// Asks the router of this project over a graph, from what that says alone.
     ///
     /// # Errors
     /// Why there is no route.

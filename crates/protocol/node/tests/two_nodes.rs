@@ -96,6 +96,15 @@ fn three_hops_by_gossip_alone() {
     assert_eq!(succeeded(&world, 0), 1, "{:?}", world.nodes[0].events);
     world.pay(3, 0, 5_000);
     assert_eq!(succeeded(&world, 3), 1, "{:?}", world.nodes[3].events);
+    // Each payer's router hears that all three hops have carried it; forwarders' routers hear nothing.
+    let learned = world.nodes.iter().map(|node| {
+        let hops = node.learned.iter().map(|report| report.hops.len());
+        hops.collect::<Vec<_>>()
+    });
+    assert_eq!(
+        learned.collect::<Vec<_>>(),
+        [vec![3], vec![], vec![], vec![3]]
+    );
     let forwarded = |i: usize| {
         world.nodes[i]
             .events

@@ -5,10 +5,10 @@ use alloc::{format, string::String};
 use bitcoin::secp256k1::{Secp256k1, Signing};
 use fulmen_gossip::Direction;
 use fulmen_onion::{FailureMessage, FailureSource, NODE, PERM, ReturnPacket, sphinx};
-use fulmen_router::AvoidList;
+use fulmen_router::{AvoidList, RouteOutcome};
 use fulmen_types::{Msat, NodeId, Timestamp};
 
-use crate::{OutgoingFailure, entry::FOREVER, payment::Attempt};
+use crate::{OutgoingFailure, RouteReport, entry::FOREVER, payment::Attempt};
 
 /// How long a temporary failure is remembered at first; it doubles with each attempt.
 const BACKOFF_MILLIS: u64 = 1_000;
@@ -31,7 +31,8 @@ pub(crate) fn backoff(attempt: u32) -> u64 {
         .min(BACKOFF_MAX_MILLIS)
 }
 
-/// Reads a failure and remembers what to avoid.
+/// Reads a failure and remembers what to avoid. Where it tells which channels could carry the HTLC and
+/// which could not, there is a report of it.
 pub(crate) fn judge<C: Signing>(
     secp: &Secp256k1<C>,
     payer: &NodeId,
@@ -39,14 +40,15 @@ pub(crate) fn judge<C: Signing>(
     failure: OutgoingFailure,
     avoid: &mut AvoidList,
     now: Timestamp,
-) -> Verdict {
+) -> (Verdict, Option<RouteReport>) {
     let mut path = Path {
         payer,
         attempt,
         avoid,
         temporary: now.plus_millis(backoff(attempt.number)),
+        seen: None,
     };
-    match failure {
+    let verdict = match failure {
         OutgoingFailure::Packet(packet) => path.packet(secp, packet),
         OutgoingFailure::Malformed { failure_code, .. } => {
             path.avoid_node(0, FOREVER);
@@ -63,7 +65,14 @@ pub(crate) fn judge<C: Signing>(
                 "the channel was closed before the payment went on",
             ))
         }
-    }
+    };
+    let report = path.seen.map(|(hops, outcome)| RouteReport {
+        payer: *payer,
+        hops: attempt.hops.iter().take(hops).copied().collect(),
+        outcome,
+        at: now,
+    });
+    (verdict, report)
 }
 
 struct Path<'a> {
@@ -71,6 +80,8 @@ struct Path<'a> {
     attempt: &'a Attempt,
     avoid: &'a mut AvoidList,
     temporary: Timestamp,
+    /// Of how many hops the failure says something, and what.
+    seen: Option<(usize, RouteOutcome)>,
 }
 
 impl Path<'_> {
@@ -87,7 +98,12 @@ impl Path<'_> {
         let Some(secrets) = secrets else {
             return self.unattributed();
         };
-        match packet.decrypt(&secrets).source {
+        let source = packet.decrypt(&secrets).source;
+        // Who fails an HTLC has it: all channels up to there have carried it.
+        if let FailureSource::Hop { hop, .. } | FailureSource::Unparsable { hop } = &source {
+            self.seen = Some((hop + 1, RouteOutcome::Reached));
+        }
+        match source {
             FailureSource::Hop { hop, message, .. } if hop + 1 == self.attempt.hops.len() => {
                 self.payee_said(hop, &message)
             }
@@ -160,6 +176,7 @@ impl Path<'_> {
                     .hops
                     .get(next)
                     .map_or(Msat::ZERO, |hop| hop.amount);
+                self.seen = Some((next + 1, RouteOutcome::RefusedAt(next)));
                 self.avoid_channel(next, amount, until);
             }
             // The announced terms were not good enough: they are out of date here.

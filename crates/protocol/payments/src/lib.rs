@@ -56,7 +56,7 @@ pub use link::{HtlcLink, IncomingRef, Resolution};
 pub use payment::{
     Attempt, DEFAULT_MAX_ATTEMPTS, DEFAULT_MAX_PARTS, DEFAULT_RETRY_MILLIS, FINAL_CLTV_OFFSET,
     FailureReason, NewHtlc, PayError, PayRequest, Payment, PaymentOutput, PaymentStatus, Refusal,
-    RouteQuestion,
+    RouteQuestion, RouteReport,
 };
 pub use receive::{
     DEFAULT_MIN_FINAL_CLTV_EXPIRY_DELTA, Invoice, InvoiceError, InvoiceStatus, Invoices,

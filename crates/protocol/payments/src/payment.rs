@@ -1,6 +1,6 @@
 //! A payment of ours as data: what is asked for, how far it is, what it asks of the node.
 
-use alloc::{boxed::Box, string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
 use bitcoin::secp256k1::{PublicKey, SecretKey};
@@ -8,7 +8,7 @@ use fulmen_gossip::NetworkGraph;
 use fulmen_onion::PaymentPacket;
 use fulmen_router::{
     AvoidList, ChannelDirection, CostModel, FirstHop, HintHop, NoRoute, Plan, RouteHop,
-    RouteRequest, find_plan,
+    RouteOutcome, RouteRequest, Router, find_plan,
 };
 use fulmen_types::{
     BlockHeight, CltvExpiry, Msat, NodeId, PaymentHash, PaymentPreimage, PaymentSecret,
@@ -228,7 +228,10 @@ pub struct RouteQuestion {
 }
 
 impl RouteQuestion {
-    /// Answers the question by this project's router.
+    /// Answers the question by this project's router, from what the graph says alone.
+    ///
+    /// # Errors
+    /// Why there is no route.
     pub fn answer(
         &self,
         graph: &NetworkGraph,
@@ -236,19 +239,61 @@ impl RouteQuestion {
         first_hops: &[FirstHop],
         now: Timestamp,
     ) -> Result<Plan, NoRoute> {
-        let request = RouteRequest {
+        let avoid = [&self.avoid];
+        let request = self.request(payer, first_hops, &avoid, now);
+        find_plan(graph, &request, self.max_parts)
+    }
+
+    /// Answers the question by a router that remembers how earlier attempts ended.
+    ///
+    /// # Errors
+    /// Why there is no route.
+    pub fn answer_by(
+        &self,
+        router: &mut Router,
+        graph: &Arc<NetworkGraph>,
+        payer: NodeId,
+        first_hops: &[FirstHop],
+        now: Timestamp,
+    ) -> Result<Plan, NoRoute> {
+        let avoid = [&self.avoid];
+        let request = self.request(payer, first_hops, &avoid, now);
+        router.plan(graph, &request, self.max_parts)
+    }
+
+    fn request<'a>(
+        &'a self,
+        payer: NodeId,
+        first_hops: &'a [FirstHop],
+        avoid: &'a [&'a AvoidList],
+        now: Timestamp,
+    ) -> RouteRequest<'a> {
+        RouteRequest {
             hints: &self.hints,
             max_fee: self.max_fee,
             max_total_cltv: self.max_total_cltv,
             final_payload_len: self.final_payload_len,
-            avoid: &[&self.avoid],
+            avoid,
             in_use: &self.in_use,
             cost: CostModel::BALANCED,
             now,
             ..RouteRequest::new(payer, first_hops, self.payee, self.amount, self.final_cltv)
-        };
-        find_plan(graph, &request, self.max_parts)
+        }
     }
+}
+
+/// What became of an HTLC of ours, told to whoever finds routes: it says which channels could carry what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteReport {
+    /// We.
+    pub payer: NodeId,
+    /// The hops that it says something of: those up to the node that failed it, and one more if that
+    /// node's channel had no room.
+    pub hops: Vec<RouteHop>,
+    /// How it ended over them.
+    pub outcome: RouteOutcome,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// An HTLC to be added to a channel of ours, in this very step.
@@ -276,6 +321,8 @@ pub enum PaymentOutput {
     /// Add an HTLC in this step; answer by [`Outgoing::htlc_refused`](crate::Outgoing::htlc_refused) if
     /// the channel does not take it.
     AddHtlc(NewHtlc),
+    /// Tell the router how an HTLC ended.
+    Learn(Box<RouteReport>),
     /// The payment has ended: an event for the user. Its record is in the batch.
     Done(PaymentHash),
 }

@@ -6,6 +6,7 @@
 //! failure can be read after a restart, and nothing leaves before it is durable.
 
 use alloc::{
+    boxed::Box,
     collections::{BTreeMap, BTreeSet, VecDeque},
     string::{String, ToString},
     vec::Vec,
@@ -13,7 +14,7 @@ use alloc::{
 
 use bitcoin::secp256k1::{Secp256k1, Signing};
 use fulmen_gossip::Direction;
-use fulmen_router::{NoRoute, Plan};
+use fulmen_router::{NoRoute, Plan, RouteOutcome};
 use fulmen_types::{
     BlockHeight, KeyStream, Msat, NodeId, PaymentHash, PaymentPreimage, Timestamp,
     codec::DecodeError, record::WriteBatch,
@@ -25,7 +26,7 @@ use crate::{
     failure::{self, Verdict},
     payment::{
         Attempt, FailureReason, PayError, PayRequest, Payment, PaymentOutput, PaymentStatus,
-        Refusal,
+        Refusal, RouteReport,
     },
 };
 
@@ -390,7 +391,17 @@ impl Outgoing {
         // The payee has all parts when it takes one (BOLT 4, basic_mpp): the others are paid too.
         let fee = entry.payment.fee_of_parts();
         self.in_flight = self.in_flight.saturating_sub(entry.payment.parts.len());
-        entry.payment.parts.clear();
+        let mut outputs: Vec<PaymentOutput> = core::mem::take(&mut entry.payment.parts)
+            .into_iter()
+            .map(|part| {
+                PaymentOutput::Learn(Box::new(RouteReport {
+                    payer: self.payer,
+                    hops: part.hops,
+                    outcome: RouteOutcome::Settled,
+                    at: now,
+                }))
+            })
+            .collect();
         entry.payment.status = PaymentStatus::Succeeded {
             preimage,
             fee,
@@ -401,7 +412,8 @@ impl Outgoing {
             entry.finish();
             write(&entry.payment, batch);
         }
-        alloc::vec![PaymentOutput::Done(*payment_hash)]
+        outputs.push(PaymentOutput::Done(*payment_hash));
+        outputs
     }
 
     /// An HTLC of a payment has failed, irrevocably.
@@ -419,8 +431,14 @@ impl Outgoing {
         let Some(entry) = self.entries.get_mut(&hash) else {
             return Vec::new();
         };
-        let verdict = failure::judge(secp, &self.payer, &attempt, failure, &mut entry.avoid, now);
-        match verdict {
+        let (verdict, report) =
+            failure::judge(secp, &self.payer, &attempt, failure, &mut entry.avoid, now);
+        // The router hears of it before it is asked again.
+        let mut outputs: Vec<PaymentOutput> = report
+            .map(|report| PaymentOutput::Learn(Box::new(report)))
+            .into_iter()
+            .collect();
+        outputs.extend(match verdict {
             Verdict::Final(detail) => {
                 self.give_up(&hash, FailureReason::Rejected, detail, now, batch)
             }
@@ -437,7 +455,8 @@ impl Outgoing {
                     batch,
                 )
             }
-        }
+        });
+        outputs
     }
 
     /// Slots became free in a channel, or it can be used again: that many waiting payments try again.

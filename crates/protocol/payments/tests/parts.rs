@@ -58,7 +58,7 @@ fn question_after(payer: &mut Payer, link: HtlcLink, failure: OutgoingFailure) -
         .machine
         .htlc_failed(&secp, &link, failure, payer.now, &mut batch);
     payer.save(batch);
-    let [PaymentOutput::FindRoute(question)] = outputs.as_slice() else {
+    let [PaymentOutput::Learn(_), PaymentOutput::FindRoute(question)] = outputs.as_slice() else {
         panic!("{outputs:?}")
     };
     (**question).clone()

@@ -8,11 +8,12 @@ use common::*;
 use fulmen_onion::{FailureMessage, FailureSource, ReturnPacket};
 use fulmen_payments::{
     Asked, FailureReason, HtlcLink, IncomingRef, Invoices, NewHtlc, OutgoingFailure, PayError,
-    PayRequest, Payment, PaymentStatus, ReceivedHtlc, Refusal, Resolution, fail, fail_upstream,
+    PayRequest, Payment, PaymentStatus, ReceivedHtlc, Refusal, Resolution, RouteReport, fail,
+    fail_upstream,
 };
-use fulmen_router::NoRoute;
+use fulmen_router::{NoRoute, RouteOutcome};
 use fulmen_types::record::WriteBatch;
-use fulmen_types::{HtlcId, Msat, PaymentPreimage};
+use fulmen_types::{HtlcId, Msat, PaymentPreimage, ShortChannelId};
 use std::collections::BTreeSet;
 
 #[test]
@@ -61,6 +62,13 @@ fn a_payment_goes_over_two_hops_and_its_preimage_comes_back() {
     let link = htlc.link;
     let wanted = payer.step(|m, now, batch| m.htlc_fulfilled(&link, PREIMAGE, now, batch));
     assert_eq!(wanted.done, [PREIMAGE.payment_hash()]);
+    // The router hears what went through.
+    let [report] = wanted.learned.as_slice() else {
+        panic!("{wanted:?}")
+    };
+    assert_eq!(report.outcome, RouteOutcome::Settled);
+    assert_eq!(channels(report), [scid(12), scid(24)]);
+    assert_eq!(report.hops[1].amount, Msat::new(10_000_000));
     let paid = PaymentStatus::Succeeded {
         preimage: PREIMAGE,
         fee: Msat::new(2_000),
@@ -80,6 +88,36 @@ fn a_payment_goes_over_two_hops_and_its_preimage_comes_back() {
     assert_eq!(payer.machine.in_flight(), 0);
 }
 
+fn channels(report: &RouteReport) -> Vec<ShortChannelId> {
+    report.hops.iter().map(|hop| hop.short_channel_id).collect()
+}
+
+/// What a hop fails for other reasons than room tells of the channels up to it, and of no other.
+#[test]
+fn a_node_that_fails_an_htlc_has_got_it() {
+    for (failure, known) in [
+        (FailureMessage::TemporaryNodeFailure, vec![scid(12)]),
+        (FailureMessage::UnknownNextPeer, vec![scid(12)]),
+    ] {
+        let mut payer = Payer::new();
+        let wanted = payer.pay();
+        let htlc = &wanted.htlcs[0];
+        let (secret, ..) = forward(2, &offered(htlc), 1_000);
+        let failure = OutgoingFailure::Packet(packet(fail(&secret, &failure)));
+        let wanted = payer.failed(htlc.link, failure);
+        let [report] = wanted.learned.as_slice() else {
+            panic!("{wanted:?}")
+        };
+        assert_eq!(report.outcome, RouteOutcome::Reached);
+        assert_eq!(channels(report), known);
+    }
+    // What never left, or can't be read, tells nothing.
+    let mut payer = Payer::new();
+    let link = payer.pay().htlcs[0].link;
+    let wanted = payer.failed(link, OutgoingFailure::NotSent);
+    assert!(wanted.learned.is_empty());
+}
+
 #[test]
 fn a_failure_at_a_hop_leads_around_it() {
     let mut payer = Payer::new();
@@ -97,6 +135,11 @@ fn a_failure_at_a_hop_leads_around_it() {
     };
     assert_eq!(second.short_channel_id, scid(13));
     assert_ne!(second.link, htlc.link);
+    let [report] = wanted.learned.as_slice() else {
+        panic!("{wanted:?}")
+    };
+    assert_eq!(report.outcome, RouteOutcome::RefusedAt(1));
+    assert_eq!(channels(report), [scid(12), scid(24)]);
     // News of the first attempt changes nothing any more.
     assert!(payer.failed(htlc.link, failure).htlcs.is_empty());
 
@@ -117,6 +160,11 @@ fn a_failure_at_a_hop_leads_around_it() {
         panic!()
     };
     assert_eq!(reason, FailureReason::Rejected);
+    let [report] = wanted.learned.as_slice() else {
+        panic!("{wanted:?}")
+    };
+    assert_eq!(report.outcome, RouteOutcome::Reached);
+    assert_eq!(channels(report), [scid(13), scid(34)]);
     // It can be tried anew.
     assert_eq!(payer.pay().htlcs.len(), 1);
     assert_eq!(payer.status(), PaymentStatus::Pending);

@@ -21,8 +21,8 @@ use bitcoin::{
 use fulmen_node::{
     ActionKind, Answer, Ask, Block, BlockId, Boot, BroadcastAnswer, ChannelInfo, ChannelSelector,
     CloseMode, Command, CommandError, CommandId, ConnEpoch, Direction, Effects, Event, Input, Node,
-    NodeConfig, NoteLevel, OpenChannelCommand, PayCommand, Reply, UtxoAnswer, WalletBalance,
-    WalletError,
+    NodeConfig, NoteLevel, OpenChannelCommand, PayCommand, Reply, RouteReport, UtxoAnswer,
+    WalletBalance, WalletError,
 };
 use fulmen_signer::{
     KeysManager, OutMessage, RefusedMessage, Signer, SigningAnswer, SigningError, SigningRequest,
@@ -40,6 +40,8 @@ pub struct TestNode {
     pub disk: BTreeMap<RecordKey, Vec<u8>>,
     pub events: Vec<Event>,
     last_event: u64,
+    /// What the router was told.
+    pub learned: Vec<RouteReport>,
     pub replies: BTreeMap<CommandId, Result<Reply, CommandError>>,
     /// With whom, by index of the node.
     pub connections: BTreeMap<usize, ConnEpoch>,
@@ -176,6 +178,7 @@ impl World {
                 disk: BTreeMap::new(),
                 events: Vec::new(),
                 last_event: 0,
+                learned: Vec::new(),
                 replies: BTreeMap::new(),
                 connections: BTreeMap::new(),
                 boots: 0,
@@ -439,6 +442,7 @@ impl World {
                 let answer = Answer::Broadcast(BroadcastAnswer::Accepted);
                 self.inputs.push_back((index, Input::Answer { id, answer }));
             }
+            ActionKind::Learn(report) => self.nodes[index].learned.push(*report),
             ActionKind::Reply { id, reply } => {
                 self.nodes[index].replies.insert(id, reply);
             }

@@ -15,7 +15,7 @@ use fulmen_onion::{ReturnPacket, SharedSecret, payment_ecdh_point};
 use fulmen_payments::{
     Asked, ForwardPolicy, HtlcLink, Invoice, InvoiceStatus, NewHtlc, OfferedHtlc, Outgoing,
     OutgoingChannel, OutgoingFailure, PayRequest, Payment, PaymentOutput, PaymentStatus,
-    PolicyHistory, Resolution, check_forward, read_onion,
+    PolicyHistory, Resolution, RouteReport, check_forward, read_onion,
 };
 use fulmen_router::FirstHop;
 use fulmen_types::record::{Space, WriteBatch};
@@ -139,6 +139,7 @@ pub struct Payer {
 #[derive(Debug, Default)]
 pub struct Wanted {
     pub htlcs: Vec<NewHtlc>,
+    pub learned: Vec<RouteReport>,
     pub done: Vec<PaymentHash>,
 }
 
@@ -184,6 +185,7 @@ impl Payer {
                     self.save(batch);
                 }
                 PaymentOutput::AddHtlc(htlc) => wanted.htlcs.push(htlc),
+                PaymentOutput::Learn(report) => wanted.learned.push(*report),
                 PaymentOutput::Done(hash) => wanted.done.push(hash),
             }
         }
