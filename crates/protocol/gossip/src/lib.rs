@@ -36,10 +36,12 @@ mod verify;
 
 pub use crc32c::crc32c;
 pub use graph::{
-    ChannelIndex, ChannelInfo, Direction, Edge, EdgeIndex, GraphError, GraphFileError, GraphWriter,
-    NetworkGraph, NewChannel, NewNodeDetails, NodeDetails, NodeIndex, Policy,
+    ChangedTerms, ChannelIndex, ChannelInfo, Direction, Edge, EdgeIndex, GraphError,
+    GraphFileError, GraphWriter, Kept, NetworkGraph, NewChannel, NewNodeDetails, NodeDetails,
+    NodeIndex, Policy, Terms, UnsignedApplied, UnsignedChannel, UnsignedGraph, UnsignedNode,
+    UnsignedPolicy, UnsignedRules, UnsignedTerms,
 };
-pub use messages::SignedMessages;
+pub use messages::{SignedMessages, SignedTimes};
 pub use sync::{
     Gossip, GossipConfig, GossipInput, GossipOutput, OwnChannel, OwnPolicy, ToCheck, Unsigned,
     UtxoAnswer, UtxoCheck,

@@ -6,7 +6,7 @@ use fulmen_types::{
     NodeId, ShortChannelId,
     codec::{Decode, DecodeError, Encode, Reader},
 };
-use fulmen_wire::Message;
+use fulmen_wire::{Message, NetAddress};
 
 use crate::{Direction, GraphFileError, crc32c::crc32c};
 
@@ -15,6 +15,8 @@ const VERSION: u8 = 1;
 /// Where fields begin in a `channel_update`: type 2, signature 64, chain 32, short id 8.
 const UPDATE_BODY: usize = 66;
 const UPDATE_TIMESTAMP: usize = UPDATE_BODY + 40;
+/// And in a `node_announcement`: type 2, signature 64.
+const NODE_FEATURES: usize = 66;
 
 /// What one channel's ends have signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +31,27 @@ struct ChannelMessages {
 pub struct SignedMessages {
     channels: BTreeMap<ShortChannelId, ChannelMessages>,
     nodes: BTreeMap<NodeId, Box<[u8]>>,
+}
+
+/// When what was signed: what is in the graph with another time is not (rapid gossip sync).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SignedTimes {
+    channels: Vec<(ShortChannelId, [u32; 2])>,
+    nodes: Vec<(NodeId, u32)>,
+}
+
+impl SignedTimes {
+    /// The times of the updates of both ends of an announced channel, 0 for none, in seconds since 1970.
+    pub fn channel(&self, scid: ShortChannelId) -> Option<[u32; 2]> {
+        let at = self.channels.binary_search_by_key(&scid, |(scid, _)| *scid);
+        Some(self.channels.get(at.ok()?)?.1)
+    }
+
+    /// The time of a node's announcement, in seconds since 1970.
+    pub fn node(&self, id: &NodeId) -> Option<u32> {
+        let at = self.nodes.binary_search_by_key(id, |(id, _)| *id);
+        Some(self.nodes.get(at.ok()?)?.1)
+    }
 }
 
 /// Which message.
@@ -84,9 +107,50 @@ impl SignedMessages {
 
     pub(crate) fn remove_channel(&mut self, scid: ShortChannelId, gone: &[NodeId]) {
         self.channels.remove(&scid);
+        self.remove_nodes(gone);
+    }
+
+    pub(crate) fn remove_nodes(&mut self, gone: &[NodeId]) {
         for node in gone {
             self.nodes.remove(node);
         }
+    }
+
+    /// Whether there is an announcement of a channel: without one nothing of it can be passed on.
+    pub(crate) fn has_announcement(&self, scid: ShortChannelId) -> bool {
+        self.channels.contains_key(&scid)
+    }
+
+    /// The times of what is signed.
+    pub fn times(&self) -> SignedTimes {
+        SignedTimes {
+            channels: self
+                .channels
+                .iter()
+                .map(|(scid, channel)| {
+                    let times = channel.updates.each_ref();
+                    let times =
+                        times.map(|u| u.as_deref().map_or(0, |u| time_at(u, UPDATE_TIMESTAMP)));
+                    (*scid, times)
+                })
+                .collect(),
+            nodes: self
+                .nodes
+                .iter()
+                .map(|(id, bytes)| (*id, node_time(bytes)))
+                .collect(),
+        }
+    }
+
+    /// The time of the last signed update of one end; 0 for none.
+    pub(crate) fn update_time(&self, scid: ShortChannelId, direction: Direction) -> u32 {
+        self.bytes(&MessageKey::Update(scid, direction))
+            .map_or(0, |bytes| time_at(bytes, UPDATE_TIMESTAMP))
+    }
+
+    /// The time of the last signed announcement of a node; 0 for none.
+    pub(crate) fn node_time(&self, id: &NodeId) -> u32 {
+        self.bytes(&MessageKey::Node(*id)).map_or(0, node_time)
     }
 
     /// The bytes of a message.
@@ -104,7 +168,15 @@ impl SignedMessages {
 
     /// A message to be sent.
     pub(crate) fn message(&self, key: &MessageKey) -> Option<Message> {
-        Message::decode(self.bytes(key)?).ok()
+        let message = Message::decode(self.bytes(key)?).ok()?;
+        // BOLT 7, node_announcement: with more than one DNS name it MUST NOT be forwarded.
+        if let Message::NodeAnnouncement(node) = &message {
+            let is_name = |address: &&NetAddress| matches!(address, NetAddress::DnsHostname { .. });
+            if node.addresses.iter().filter(is_name).count() > 1 {
+                return None;
+            }
+        }
+        Some(message)
     }
 
     /// The nodes after one, in order.
@@ -199,6 +271,22 @@ impl SignedMessages {
         r.finish()?;
         Ok(messages)
     }
+}
+
+/// The `timestamp` of a `node_announcement`: behind its features.
+fn node_time(bytes: &[u8]) -> u32 {
+    let features = bytes
+        .get(NODE_FEATURES..)
+        .and_then(|rest| rest.first_chunk::<2>())
+        .map_or(0, |len| usize::from(u16::from_be_bytes(*len)));
+    time_at(bytes, NODE_FEATURES + 2 + features)
+}
+
+fn time_at(bytes: &[u8], at: usize) -> u32 {
+    bytes
+        .get(at..)
+        .and_then(|rest| rest.first_chunk::<4>())
+        .map_or(0, |time| u32::from_be_bytes(*time))
 }
 
 fn put_count(count: usize, out: &mut Vec<u8>) {

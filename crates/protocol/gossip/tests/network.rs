@@ -71,8 +71,10 @@ fn a_late_node_catches_up_by_queries_and_by_its_cache() {
     let messages = SignedMessages::from_bytes(&net.nodes[&5].messages().to_bytes()).unwrap();
     assert_eq!(&messages, net.nodes[&5].messages());
     let cached = NetworkGraph::from_bytes(&graph.to_bytes()).unwrap();
-    net.nodes
-        .insert(5, Gossip::with_cache(config.clone(), cached, messages));
+    net.nodes.insert(
+        5,
+        Gossip::with_cache(config.clone(), cached, messages.clone()),
+    );
     let asked = net.sent(5, 4, "query_short_channel_ids");
     net.connect(5, 4);
     net.pass(5_000);
@@ -83,7 +85,7 @@ fn a_late_node_catches_up_by_queries_and_by_its_cache() {
     net.outputs.remove(&scid(101));
     let cached = NetworkGraph::from_bytes(&graph.to_bytes()).unwrap();
     net.nodes
-        .insert(5, Gossip::with_cache(config, cached, SignedMessages::new()));
+        .insert(5, Gossip::with_cache(config, cached, messages));
     net.input(5, GossipInput::Tip(BlockHeight::new(300)));
     net.pass(3_000);
     let spent: Vec<_> = net.graph(5).channels().map(|c| c.spent_at).collect();

@@ -1,6 +1,7 @@
 //! The graph's file: a cache that one read loads.
 //!
-//! Big-endian: magic `FULG`, version (u8), chain hash (32), node count (u32), channel count (u32),
+//! Big-endian: magic `FULG`, version (u8), chain hash (32), time of the last unsigned
+//! snapshot (u32), node count (u32), channel count (u32),
 //! nodes in the order of their ids, channels in the order of their short ids, CRC-32C (u32) of all
 //! before.
 
@@ -17,7 +18,7 @@ use super::{Channel, ChannelIndex, Node, Policy, Tables, has_unknown_even_bit};
 use crate::crc32c::crc32c;
 
 const MAGIC: [u8; 4] = *b"FULG";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// The least bytes of a node and of a channel, which bound what a count can make us allocate.
 const NODE_MIN: usize = 33 + 4;
 const CHANNEL_MIN: usize = 8 + 8 + 4 + 4 + 4 + 2 + 1;
@@ -60,6 +61,7 @@ pub(super) fn to_bytes(tables: &Tables) -> Vec<u8> {
     out.extend_from_slice(&MAGIC);
     out.push(VERSION);
     out.extend_from_slice(tables.chain_hash.as_ref());
+    tables.unsigned_until.encode(&mut out);
     u32::try_from(tables.nodes_by_id.len())
         .unwrap_or(u32::MAX)
         .encode(&mut out);
@@ -118,6 +120,7 @@ pub(super) fn from_bytes(bytes: &[u8]) -> Result<Tables, GraphFileError> {
     }
     let mut r = Reader::new(body.get(5..).ok_or(DecodeError::UnexpectedEnd)?);
     let mut tables = Tables::new(ChainHash::from(r.take_array::<32>()?));
+    tables.unsigned_until = u32::decode(&mut r)?;
     let nodes = u32::decode(&mut r)?;
     let channels = u32::decode(&mut r)?;
     let least = (nodes as usize)

@@ -6,6 +6,7 @@
 //! arena.
 
 mod file;
+mod unsigned;
 mod writer;
 
 use alloc::{sync::Arc, vec::Vec};
@@ -15,6 +16,10 @@ use bitcoin::{Amount, constants::ChainHash};
 use fulmen_types::{CltvExpiryDelta, Features, Msat, NodeId, ShortChannelId};
 
 pub use file::GraphFileError;
+pub use unsigned::{
+    ChangedTerms, Kept, Terms, UnsignedApplied, UnsignedChannel, UnsignedGraph, UnsignedNode,
+    UnsignedPolicy, UnsignedRules, UnsignedTerms,
+};
 pub use writer::{GraphError, GraphWriter, NewChannel, NewNodeDetails};
 
 /// The place of a node in one snapshot's arrays. Indices of different snapshots don't mix.
@@ -227,6 +232,12 @@ impl NetworkGraph {
     /// The chain that the channels are on.
     pub fn chain_hash(&self) -> ChainHash {
         self.tables.chain_hash
+    }
+
+    /// Up to when snapshots without signatures (rapid gossip sync) had heard the network, in seconds since
+    /// 1970; 0 when none was applied.
+    pub fn unsigned_until(&self) -> u32 {
+        self.tables.unsigned_until
     }
 
     /// How many channels are known.
@@ -556,6 +567,8 @@ struct Tables {
     arena: Vec<u8>,
     /// Bytes of the arena that nothing points to any more.
     garbage: usize,
+    /// See [`NetworkGraph::unsigned_until`].
+    unsigned_until: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -582,6 +595,20 @@ struct Channel {
     unknown_even_features: bool,
     /// 0: unspent.
     spent_at: u32,
+}
+
+impl Node {
+    /// One that has not announced itself.
+    const fn unannounced(id: NodeId) -> Self {
+        Self {
+            id,
+            degree: 0,
+            timestamp: 0,
+            details: 0,
+            features_len: 0,
+            addresses_len: 0,
+        }
+    }
 }
 
 impl Channel {
@@ -620,6 +647,7 @@ impl Tables {
             free_nodes: Vec::new(),
             arena: Vec::new(),
             garbage: 0,
+            unsigned_until: 0,
         }
     }
 

@@ -199,6 +199,54 @@ impl GraphWriter {
         Ok(())
     }
 
+    /// A channel that a snapshot told of is announced by its ends: what they have signed counts. Its policies
+    /// stay, unless the snapshot was wrong about the ends.
+    pub fn confirm_channel(&mut self, new: &NewChannel) -> Result<(), GraphError> {
+        let known = self
+            .tables
+            .find_channel(new.short_channel_id)
+            .ok_or(GraphError::UnknownChannel)?;
+        let info = self.tables.channel_info(known);
+        if (info.node_1, info.node_2) != (new.node_1, new.node_2) {
+            if new.node_1 >= new.node_2 {
+                return Err(GraphError::NodesNotOrdered);
+            }
+            self.remove_channel(new.short_channel_id)?;
+            return self.add_channel(new);
+        }
+        let features = new.features.to_be_bytes();
+        if features.len() > usize::from(u16::MAX) {
+            return Err(GraphError::TooLong);
+        }
+        self.tables.check_room()?;
+        let tables = self.edit();
+        let (offset, features_len) = tables.store(&[&features]);
+        let channel = &mut tables.channels[known.to_usize()];
+        tables.garbage += usize::from(channel.features_len);
+        channel.features = offset;
+        channel.features_len = features_len;
+        channel.unknown_even_features = has_unknown_even_bit(&features);
+        if let Some(capacity) = new.capacity {
+            channel.capacity_sat = capacity.to_sat();
+        }
+        Ok(())
+    }
+
+    /// Sets a policy whatever the time of the one known: for what is signed where the graph has what is not.
+    pub fn set_policy(
+        &mut self,
+        short_channel_id: ShortChannelId,
+        direction: Direction,
+        policy: Policy,
+    ) -> Result<(), GraphError> {
+        let index = self
+            .tables
+            .find_channel(short_channel_id)
+            .ok_or(GraphError::UnknownChannel)?;
+        self.edit().channels[index.to_usize()].policies[direction.to_usize()] = Some(policy);
+        Ok(())
+    }
+
     /// Applies a `channel_update` that is newer than the one known.
     pub fn update_policy(
         &mut self,
@@ -214,8 +262,7 @@ impl GraphWriter {
         if known.is_some_and(|known| known.timestamp >= policy.timestamp) {
             return Err(GraphError::NotNewer);
         }
-        self.edit().channels[index.to_usize()].policies[direction.to_usize()] = Some(policy);
-        Ok(())
+        self.set_policy(short_channel_id, direction, policy)
     }
 
     /// Applies a `node_announcement` that is newer than the one known.
@@ -224,6 +271,13 @@ impl GraphWriter {
         if self.tables.nodes[index.to_usize()].timestamp >= new.timestamp {
             return Err(GraphError::NotNewer);
         }
+        self.set_node(id, new)
+    }
+
+    /// Sets a node's details whatever the time of those known: for what is signed where the graph has what
+    /// is not.
+    pub fn set_node(&mut self, id: &NodeId, new: &NewNodeDetails<'_>) -> Result<(), GraphError> {
+        let index = self.tables.find_node(id).ok_or(GraphError::UnknownNode)?;
         let features = new.features.to_be_bytes();
         if features.len() + new.addresses.len() + 35 > usize::from(u16::MAX) {
             return Err(GraphError::TooLong);
@@ -239,6 +293,22 @@ impl GraphWriter {
         node.details = details;
         node.features_len = features_len;
         node.addresses_len = addresses_len;
+        Ok(())
+    }
+
+    /// Notes what the funding output holds.
+    pub fn set_capacity(
+        &mut self,
+        short_channel_id: ShortChannelId,
+        capacity: Amount,
+    ) -> Result<(), GraphError> {
+        let index = self
+            .tables
+            .find_channel(short_channel_id)
+            .ok_or(GraphError::UnknownChannel)?;
+        if self.tables.channels[index.to_usize()].capacity_sat != capacity.to_sat() {
+            self.edit().channels[index.to_usize()].capacity_sat = capacity.to_sat();
+        }
         Ok(())
     }
 
@@ -300,6 +370,63 @@ impl GraphWriter {
         Ok(gone)
     }
 
+    /// Forgets many channels in one pass, and the nodes whose last they were, which are returned. Unknown
+    /// ones are left out.
+    pub fn remove_channels(&mut self, gone: &[ShortChannelId]) -> Vec<NodeId> {
+        // One by one each moves half an array.
+        if gone.len() < 16 {
+            let removed = gone
+                .iter()
+                .filter_map(|scid| self.remove_channel(*scid).ok());
+            return removed.flatten().collect();
+        }
+        let tables = self.edit();
+        let mut is_gone = alloc::vec![false; tables.channels.len()];
+        for index in gone.iter().filter_map(|scid| tables.find_channel(*scid)) {
+            is_gone[index.to_usize()] = true;
+        }
+        let known = core::mem::take(&mut tables.channels);
+        let mut moved_to = Vec::with_capacity(known.len());
+        tables.channels.reserve_exact(known.len());
+        for (channel, is_gone) in known.into_iter().zip(&is_gone) {
+            moved_to.push(u32::try_from(tables.channels.len()).unwrap_or(u32::MAX));
+            if *is_gone {
+                tables.garbage += usize::from(channel.features_len);
+                for node in channel.nodes {
+                    tables.nodes[node as usize].degree -= 1;
+                }
+            } else {
+                tables.channels.push(channel);
+            }
+        }
+        tables
+            .channels_by_scid
+            .retain(|index| !is_gone[*index as usize]);
+        for index in &mut tables.channels_by_scid {
+            *index = moved_to[*index as usize];
+        }
+        let nodes_by_id = core::mem::take(&mut tables.nodes_by_id);
+        let (left, free): (Vec<u32>, Vec<u32>) = nodes_by_id
+            .into_iter()
+            .partition(|node| tables.nodes[*node as usize].degree > 0);
+        tables.nodes_by_id = left;
+        let mut nodes_gone = Vec::with_capacity(free.len());
+        for node in free {
+            tables.forget_details(NodeIndex(node));
+            nodes_gone.push(tables.nodes[node as usize].id);
+            tables.free_nodes.push(node);
+        }
+        tables.collect_garbage();
+        nodes_gone
+    }
+
+    /// Channels of which neither end has a policy.
+    pub fn speechless(&self) -> impl Iterator<Item = ShortChannelId> + '_ {
+        let all = self.tables.channels.iter();
+        all.filter(|channel| channel.policies.iter().all(Option::is_none))
+            .map(|channel| channel.short_channel_id)
+    }
+
     /// Channels that ought to be forgotten: spent 72 blocks ago, or with an end that sent no update
     /// for two weeks (`stale_before`, seconds since 1970).
     pub fn forgettable(
@@ -324,7 +451,17 @@ impl GraphWriter {
             .map(|channel| channel.short_channel_id)
     }
 
-    fn edit(&mut self) -> &mut Tables {
+    /// The chain that the channels are on.
+    pub fn chain_hash(&self) -> ChainHash {
+        self.tables.chain_hash
+    }
+
+    /// Up to when snapshots without signatures had heard the network; 0 when none was applied.
+    pub fn unsigned_until(&self) -> u32 {
+        self.tables.unsigned_until
+    }
+
+    pub(super) fn edit(&mut self) -> &mut Tables {
         self.snapshot = None;
         Arc::make_mut(&mut self.tables)
     }
@@ -332,7 +469,7 @@ impl GraphWriter {
 
 impl Tables {
     /// Offsets into the arena have 32 bits.
-    fn check_room(&self) -> Result<(), GraphError> {
+    pub(super) fn check_room(&self) -> Result<(), GraphError> {
         if self.arena.len() > (u32::MAX / 2) as usize {
             return Err(GraphError::Full);
         }
@@ -340,7 +477,7 @@ impl Tables {
     }
 
     /// Appends bytes to the arena; gives their offset and whole length.
-    fn store(&mut self, parts: &[&[u8]]) -> (u32, u16) {
+    pub(super) fn store(&mut self, parts: &[&[u8]]) -> (u32, u16) {
         let offset = u32::try_from(self.arena.len()).unwrap_or(u32::MAX);
         for part in parts {
             self.arena.extend_from_slice(part);
@@ -353,28 +490,25 @@ impl Tables {
         match self.node_position(id) {
             Ok(position) => self.nodes_by_id[position],
             Err(position) => {
-                let node = Node {
-                    id: *id,
-                    degree: 0,
-                    timestamp: 0,
-                    details: 0,
-                    features_len: 0,
-                    addresses_len: 0,
-                };
-                let index = if let Some(index) = self.free_nodes.pop() {
-                    self.nodes[index as usize] = node;
-                    index
-                } else {
-                    self.nodes.push(node);
-                    u32::try_from(self.nodes.len() - 1).unwrap_or(u32::MAX)
-                };
+                let index = self.place_node(Node::unannounced(*id));
                 self.nodes_by_id.insert(position, index);
                 index
             }
         }
     }
 
-    fn forget_details(&mut self, index: NodeIndex) {
+    /// Gives a node a slot. Its place in the order of ids is up to the caller.
+    pub(super) fn place_node(&mut self, node: Node) -> u32 {
+        if let Some(index) = self.free_nodes.pop() {
+            self.nodes[index as usize] = node;
+            index
+        } else {
+            self.nodes.push(node);
+            u32::try_from(self.nodes.len() - 1).unwrap_or(u32::MAX)
+        }
+    }
+
+    pub(super) fn forget_details(&mut self, index: NodeIndex) {
         let node = &mut self.nodes[index.to_usize()];
         if node.timestamp != 0 {
             self.garbage += 35 + usize::from(node.features_len) + usize::from(node.addresses_len);

@@ -78,11 +78,11 @@ impl Gossip {
         }
     }
 
-    /// Whether an announcement may be of a channel that is not known yet.
+    /// Whether an announcement may be of a channel that is not known yet, or from a snapshot only.
     pub(super) fn is_wanted(&self, chain_hash: ChainHash, scid: ShortChannelId) -> bool {
         // BOLT 7, channel_announcement: of an unknown chain, ignore.
         chain_hash == self.config.chain_hash
-            && !self.graph.has_channel(scid)
+            && !self.is_announced(scid)
             && !self.pending.contains_key(&scid)
             && !self.refused.contains(&scid)
     }

@@ -9,6 +9,7 @@ mod peer;
 mod query;
 mod receive;
 mod relay;
+mod unsigned;
 
 use alloc::{
     boxed::Box,
@@ -27,7 +28,10 @@ use fulmen_wire::{
     ChannelAnnouncement, ChannelUpdate, Message, NetAddress, NodeAlias, NodeAnnouncement, Rgb,
 };
 
-use crate::{CheckedGossip, GraphWriter, NetworkGraph, SignedMessages, messages::MessageKey};
+use crate::{
+    CheckedGossip, GraphWriter, NetworkGraph, SignedMessages, UnsignedApplied, UnsignedGraph,
+    messages::MessageKey,
+};
 pub use check::ToCheck;
 use own::{NEVER, OwnNode, OwnState};
 pub use own::{OwnChannel, OwnPolicy};
@@ -132,6 +136,8 @@ pub enum GossipInput {
         /// What, and the verdict.
         checked: Box<CheckedGossip>,
     },
+    /// A snapshot without signatures (rapid gossip sync).
+    Unsigned(Arc<UnsignedGraph>),
     /// The answer to [`GossipOutput::AskUtxo`].
     Utxo {
         /// Which channel's output.
@@ -267,6 +273,7 @@ pub struct Gossip {
     next_resync: Timestamp,
     tip: BlockHeight,
     changed: bool,
+    unsigned_applied: UnsignedApplied,
 }
 
 impl Gossip {
@@ -317,12 +324,24 @@ impl Gossip {
             next_resync: Timestamp::new(u64::MAX),
             tip: BlockHeight::new(0),
             changed: false,
+            unsigned_applied: UnsignedApplied::default(),
         }
     }
 
     /// The network as it is now; shared, and made anew only after changes.
     pub fn graph(&mut self) -> Arc<NetworkGraph> {
         self.graph.snapshot()
+    }
+
+    /// Up to when snapshots without signatures had heard the network, in seconds since 1970; 0 when none was
+    /// applied.
+    pub fn unsigned_until(&self) -> u32 {
+        self.graph.unsigned_until()
+    }
+
+    /// What came of the last snapshot without signatures.
+    pub const fn unsigned_applied(&self) -> UnsignedApplied {
+        self.unsigned_applied
     }
 
     /// The signed messages, for their file.
@@ -350,6 +369,7 @@ impl Gossip {
             GossipInput::PeerDisconnected(peer) => self.peer_disconnected(now, &peer, &mut out),
             GossipInput::Message { peer, message } => self.message(now, peer, message, &mut out),
             GossipInput::Checked { peer, checked } => self.checked(now, peer, *checked, &mut out),
+            GossipInput::Unsigned(changes) => self.unsigned(now, &changes),
             GossipInput::Utxo {
                 short_channel_id,
                 answer,
@@ -439,9 +459,7 @@ impl Gossip {
             .forgettable(self.tip.to_u32(), stale)
             .filter(|scid| !self.own.contains_key(scid))
             .collect();
-        for scid in gone {
-            self.forget_channel(scid);
-        }
+        self.forget_channels(&gone);
         // The chain may know better by now.
         self.refused.clear();
         if now.millis_since(self.recent_since) >= PRUNE_MILLIS {
@@ -453,6 +471,18 @@ impl Gossip {
     /// Something was dropped: ask again before long.
     fn resync_soon(&mut self, now: Timestamp) {
         self.next_resync = self.next_resync.min(now.plus_millis(RESYNC_SOON_MILLIS));
+    }
+
+    fn forget_channels(&mut self, gone: &[ShortChannelId]) {
+        if gone.is_empty() {
+            return;
+        }
+        let nodes = self.graph.remove_channels(gone);
+        for scid in gone {
+            self.messages.remove_channel(*scid, &[]);
+        }
+        self.messages.remove_nodes(&nodes);
+        self.changed = true;
     }
 
     fn forget_channel(&mut self, scid: ShortChannelId) {

@@ -60,6 +60,13 @@ pub(super) struct OwnState {
     is_closed: bool,
 }
 
+impl OwnState {
+    /// How the peer names the channel.
+    pub(super) const fn id_for_peer(&self) -> ShortChannelId {
+        self.channel.id_for_peer
+    }
+}
+
 /// What the machine keeps of our own announcement.
 #[derive(Clone, Default)]
 pub(super) struct OwnNode {
@@ -137,7 +144,7 @@ impl Gossip {
         state.away_since = Some(Timestamp::new(0));
         state.is_closed = true;
         let was_announced = state.last.as_ref().is_some_and(|last| !last.dont_forward());
-        if was_announced && self.graph.has_channel(id) {
+        if was_announced && self.is_announced(id) {
             self.refresh_own_channel(now, id, out);
         } else {
             self.own.remove(&id);
@@ -155,8 +162,8 @@ impl Gossip {
         if capacity.is_none() || announcement.chain_hash != self.config.chain_hash {
             return;
         }
-        if self.graph.has_channel(id) {
-            // From the cache, or a peer was quicker; the bytes may not be there.
+        if self.is_announced(id) {
+            // From the cache, or a peer was quicker.
             let message = Message::ChannelAnnouncement(announcement.clone());
             self.messages.put_announcement(id, message.encode());
         } else {
@@ -267,7 +274,7 @@ impl Gossip {
     ) {
         let us = self.config.our_node_id;
         let chain_hash = self.config.chain_hash;
-        let is_public = self.graph.has_channel(id);
+        let is_public = self.is_announced(id);
         let in_graph = self.graph.channel(id);
         let Some(state) = self.own.get_mut(&id) else {
             return;

@@ -214,7 +214,7 @@ impl Gossip {
                 };
                 // Another peer may have been quicker.
                 let is_new = flags & QueryShortChannelIds::WANT_ANNOUNCEMENT != 0;
-                let is_known = self.graph.has_channel(scid)
+                let is_known = self.messages.has_announcement(scid)
                     || self.pending.contains_key(&scid)
                     || self.refused.contains(&scid);
                 if !(is_new && is_known) {
@@ -250,14 +250,14 @@ impl Gossip {
         let mut missing = Vec::new();
         for (index, scid) in reply.encoded_short_ids.iter().enumerate() {
             let times = times.get(index);
-            let Some(channel) = self.graph.channel(*scid) else {
+            if !self.is_announced(*scid) {
                 let is_stale = times.is_some_and(|(a, b)| u64::from(*a.max(b)) < stale);
                 let known = self.pending.contains_key(scid) || self.refused.contains(scid);
                 if !is_stale && !known {
                     missing.push((*scid, WANT_ALL));
                 }
                 continue;
-            };
+            }
             // Without timestamps nothing says that theirs is newer: live gossip will bring it.
             let Some((time_1, time_2)) = times else {
                 continue;
@@ -276,7 +276,7 @@ impl Gossip {
                 ),
             ];
             for (direction, time, flag) in ends {
-                let ours = channel.policy(direction).map_or(0, |p| p.timestamp);
+                let ours = self.messages.update_time(*scid, direction);
                 let theirs = sums.get(index).map_or(0, |(a, b)| match direction {
                     Direction::Forward => *a,
                     Direction::Backward => *b,

@@ -4,15 +4,16 @@ use alloc::{boxed::Box, vec::Vec};
 
 use bitcoin::Amount;
 use fulmen_types::{BlockHeight, NodeId, ShortChannelId, Timestamp, codec::Encode};
-use fulmen_wire::{ChannelAnnouncement, ChannelUpdate, Message, NetAddress, NodeAnnouncement};
+use fulmen_wire::{ChannelAnnouncement, ChannelUpdate, Message, NodeAnnouncement};
 
 use super::{
     FUTURE_SECS, Gossip, GossipOutput, MAX_REFUSED, RECHECK_MILLIS, RECHECK_PORTION, STALE_SECS,
     UtxoAnswer, UtxoCheck,
 };
 use crate::{
-    CheckedGossip, Direction, NewChannel, NewNodeDetails, Policy, UncheckedGossip, funding_script,
-    messages::MessageKey, verify::Proof, verify_channel_announcement, verify_node_announcement,
+    CheckedGossip, Direction, GraphError, NewChannel, NewNodeDetails, Policy, UncheckedGossip,
+    funding_script, messages::MessageKey, verify::Proof, verify_channel_announcement,
+    verify_node_announcement,
 };
 
 /// Updates of one direction that are taken within an hour.
@@ -236,6 +237,11 @@ impl Gossip {
     }
 
     fn rechecked(&mut self, scid: ShortChannelId, answer: UtxoAnswer, out: &mut Vec<GossipOutput>) {
+        if !self.is_announced(scid) && !self.is_plausible(scid, &answer) {
+            self.forget_channel(scid);
+            self.changed = true;
+            return;
+        }
         match answer {
             UtxoAnswer::Unspent { output, outpoint } => out.push(GossipOutput::WatchFunding {
                 short_channel_id: scid,
@@ -256,6 +262,21 @@ impl Gossip {
         }
     }
 
+    /// Whether the chain's answer lets a channel be real that only a snapshot tells of. Its funding keys are
+    /// not told: any output that could be one of two keys will do. Its value is the capacity.
+    fn is_plausible(&mut self, scid: ShortChannelId, answer: &UtxoAnswer) -> bool {
+        match answer {
+            UtxoAnswer::Unspent { output, .. } => {
+                let script = &output.script_pubkey;
+                // Unknown channels have nothing to note.
+                let _ = self.graph.set_capacity(scid, output.value);
+                script.is_p2wsh() || script.is_p2tr()
+            }
+            UtxoAnswer::SpentOrUnknown => false,
+            UtxoAnswer::Unavailable => true,
+        }
+    }
+
     fn refuse(&mut self, scid: ShortChannelId) {
         if self.refused.len() >= MAX_REFUSED {
             self.refused.clear();
@@ -272,13 +293,20 @@ impl Gossip {
         from: Option<NodeId>,
     ) {
         let scid = announcement.short_channel_id;
-        let added = self.graph.add_channel(&NewChannel {
+        let new = NewChannel {
             short_channel_id: scid,
             node_1: announcement.node_id_1,
             node_2: announcement.node_id_2,
             capacity,
             features: announcement.features.clone(),
-        });
+        };
+        // A snapshot may have told of it.
+        let added = match self.graph.add_channel(&new) {
+            Err(GraphError::KnownChannel) if !self.is_announced(scid) => {
+                self.graph.confirm_channel(&new)
+            }
+            added => added,
+        };
         if added.is_err() {
             return;
         }
@@ -374,8 +402,7 @@ impl Gossip {
             });
         }
         let channel = self.graph.channel(scid)?;
-        let known = channel.policy(direction);
-        if known.is_some_and(|known| known.timestamp >= timestamp) {
+        if self.known_update_time(scid, direction) >= timestamp {
             return None;
         }
         Some(match direction {
@@ -409,7 +436,9 @@ impl Gossip {
             cltv_expiry_delta: update.cltv_expiry_delta,
             disabled: update.is_disabled(),
         };
-        if self.graph.update_policy(scid, direction, policy).is_ok() {
+        if self.known_update_time(scid, direction) < update.timestamp
+            && self.graph.set_policy(scid, direction, policy).is_ok()
+        {
             self.changed = true;
             let message = Message::ChannelUpdate(update.clone());
             self.messages.put_update(scid, direction, message.encode());
@@ -449,9 +478,7 @@ impl Gossip {
         let id = announcement.node_id;
         let held = self.pending_nodes.get(&id);
         let known = self
-            .graph
-            .node_details(&id)
-            .map(|details| details.timestamp)
+            .signed_node_time(&id)
             .into_iter()
             .chain(held.and_then(|(_, held)| held.as_ref().map(|held| held.timestamp)))
             .max();
@@ -474,7 +501,10 @@ impl Gossip {
             address.encode(&mut addresses);
         }
         let color = announcement.rgb_color;
-        let applied = self.graph.update_node(
+        if self.messages.node_time(&id) >= announcement.timestamp {
+            return;
+        }
+        let applied = self.graph.set_node(
             &id,
             &NewNodeDetails {
                 timestamp: announcement.timestamp,
@@ -488,17 +518,9 @@ impl Gossip {
             return;
         }
         self.changed = true;
-        let names = announcement
-            .addresses
-            .iter()
-            .filter(|address| matches!(address, NetAddress::DnsHostname { .. }))
-            .count();
-        // BOLT 7, node_announcement: with more than one DNS name it MUST NOT be forwarded.
-        if names <= 1 {
-            let message = Message::NodeAnnouncement(announcement.clone());
-            self.messages.put_node(id, message.encode());
-            self.queue(now, MessageKey::Node(id), from);
-        }
+        let message = Message::NodeAnnouncement(announcement.clone());
+        self.messages.put_node(id, message.encode());
+        self.queue(now, MessageKey::Node(id), from);
     }
 }
 

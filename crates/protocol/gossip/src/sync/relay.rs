@@ -16,7 +16,7 @@ use super::{
     Gossip, GossipOutput,
     peer::{Backlog, Filter, ServingIds, ServingRange},
 };
-use crate::{ChannelInfo, Direction, messages::MessageKey};
+use crate::{Direction, messages::MessageKey};
 
 /// Channels or nodes of one portion, and the time between two: what a peer can make us send is bounded
 /// however often it asks.
@@ -68,12 +68,18 @@ impl Gossip {
             .collect();
     }
 
+    /// The times of both ends' signed updates, 0 for none: what is not signed is not passed on.
+    fn update_times(&self, scid: ShortChannelId) -> [u32; 2] {
+        BOTH.map(|direction| self.messages.update_time(scid, direction))
+    }
+
     /// Whether a message is ours, and its time.
     fn origin(&self, key: &MessageKey) -> (bool, u32) {
         let us = self.config.our_node_id;
         match key {
             MessageKey::Announcement(scid) => self.graph.channel(*scid).map_or((false, 0), |c| {
-                (c.node_1 == us || c.node_2 == us, newest_update(&c))
+                let [a, b] = self.update_times(*scid);
+                (c.node_1 == us || c.node_2 == us, a.max(b))
             }),
             MessageKey::Update(scid, direction) => {
                 self.graph.channel(*scid).map_or((false, 0), |c| {
@@ -81,21 +87,15 @@ impl Gossip {
                         Direction::Forward => c.node_1,
                         Direction::Backward => c.node_2,
                     };
-                    let timestamp = c.policy(*direction).map_or(0, |policy| policy.timestamp);
-                    (node == us, timestamp)
+                    (node == us, self.messages.update_time(*scid, *direction))
                 })
             }
-            MessageKey::Node(id) => {
-                let timestamp = self.graph.node_details(id).map_or(0, |d| d.timestamp);
-                (*id == us, timestamp)
-            }
+            MessageKey::Node(id) => (*id == us, self.messages.node_time(id)),
         }
     }
 
     fn has_update(&self, scid: ShortChannelId) -> bool {
-        self.graph
-            .channel(scid)
-            .is_some_and(|channel| channel.policies.iter().any(Option::is_some))
+        self.update_times(scid) != [0, 0]
     }
 
     pub(super) fn timestamp_filter(
@@ -262,6 +262,7 @@ impl Gossip {
         } else {
             self.graph
                 .channels_between(from, last)
+                .filter(|scid| self.messages.has_announcement(*scid))
                 .take(RANGE_PART + 1)
                 .collect()
         };
@@ -271,14 +272,9 @@ impl Gossip {
             None
         };
         let options = query.query_option.unwrap_or(0);
-        let channels = || ids.iter().map(|scid| self.graph.channel(*scid));
         let timestamps_tlv = (options & QueryChannelRange::WANT_TIMESTAMPS != 0).then(|| {
-            channels()
-                .map(|channel| {
-                    let [a, b] = channel
-                        .map_or([0, 0], |c| c.policies.map(|p| p.map_or(0, |p| p.timestamp)));
-                    (a, b)
-                })
+            ids.iter()
+                .map(|scid| self.update_times(*scid).into())
                 .collect()
         });
         let checksums_tlv = (options & QueryChannelRange::WANT_CHECKSUMS != 0).then(|| {
@@ -379,6 +375,7 @@ impl Gossip {
                         ShortChannelId::from_u64(from),
                         ShortChannelId::from_u64(u64::MAX),
                     )
+                    .filter(|scid| self.messages.has_announcement(*scid))
                     .take(PORTION)
                     .collect();
                 for scid in &ids {
@@ -392,8 +389,7 @@ impl Gossip {
             Backlog::Nodes { after } => {
                 let nodes: Vec<NodeId> = self.messages.nodes_after(after).take(PORTION).collect();
                 for node in &nodes {
-                    let timestamp = self.graph.node_details(node).map_or(0, |d| d.timestamp);
-                    if filter.takes(timestamp) {
+                    if filter.takes(self.messages.node_time(node)) {
                         self.send_stored(peer, &MessageKey::Node(*node), out);
                     }
                 }
@@ -420,9 +416,8 @@ impl Gossip {
             return;
         }
         let takes = |direction: Direction| {
-            channel
-                .policy(direction)
-                .is_some_and(|policy| filter.takes(policy.timestamp))
+            let time = self.messages.update_time(scid, direction);
+            time > 0 && filter.takes(time)
         };
         if !BOTH.into_iter().any(takes) {
             return;
@@ -434,16 +429,6 @@ impl Gossip {
             }
         }
     }
-}
-
-fn newest_update(channel: &ChannelInfo) -> u32 {
-    channel
-        .policies
-        .iter()
-        .flatten()
-        .map(|policy| policy.timestamp)
-        .max()
-        .unwrap_or(0)
 }
 
 /// The least short id of a block; the greatest of all for blocks that don't fit one.
