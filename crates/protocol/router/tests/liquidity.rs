@@ -1,7 +1,10 @@
 //! What is learned, how it fades, and its file.
 #![allow(clippy::unwrap_used)]
 
-use fulmen_gossip::Direction::{self, Backward, Forward};
+use fulmen_gossip::{
+    Direction::{self, Backward, Forward},
+    crc32c,
+};
 use fulmen_router::{Liquidity, LiquidityFileError, Observation};
 use fulmen_types::{Msat, ShortChannelId, Timestamp};
 use proptest::prelude::*;
@@ -237,4 +240,44 @@ fn a_newer_file_is_named_so() {
         Liquidity::from_bytes(b"no").unwrap_err(),
         LiquidityFileError::NotLiquidity
     );
+}
+
+/// The file of `liquidity` with another common histogram in it.
+fn with_common(liquidity: &Liquidity, common: [u32; 8]) -> Vec<u8> {
+    let mut bytes = liquidity.to_bytes();
+    let body = bytes.len() - 4;
+    for (place, mass) in bytes[13..45].chunks_mut(4).zip(common) {
+        place.copy_from_slice(&mass.to_be_bytes());
+    }
+    let checksum = crc32c(&bytes[..body]);
+    bytes[body..].copy_from_slice(&checksum.to_be_bytes());
+    bytes
+}
+
+#[test]
+fn channels_that_added_more_than_there_is_are_refused() {
+    let mut liquidity = Liquidity::new();
+    observe(&mut liquidity, Forward, 300_000, Observation::Refused);
+    // What these channels take away again, when more is learned of them, would leave nothing.
+    let error = Liquidity::from_bytes(&with_common(&liquidity, [1; 8])).unwrap_err();
+    assert!(matches!(error, LiquidityFileError::Decode(_)), "{error}");
+}
+
+#[test]
+fn what_is_common_stays_bounded() {
+    let most = u32::MAX / 4;
+    let full = [
+        most - 7_000,
+        1_000,
+        1_000,
+        1_000,
+        1_000,
+        1_000,
+        1_000,
+        1_000,
+    ];
+    let mut liquidity = Liquidity::from_bytes(&with_common(&Liquidity::new(), full)).unwrap();
+    observe(&mut liquidity, Forward, 300_000, Observation::Refused);
+    let read = Liquidity::from_bytes(&liquidity.to_bytes()).unwrap();
+    assert_eq!(read.to_bytes(), liquidity.to_bytes());
 }

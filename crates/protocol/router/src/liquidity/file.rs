@@ -13,7 +13,10 @@ use fulmen_types::{
     codec::{Decode, DecodeError, Encode, Reader},
 };
 
-use super::{BINS, Entry, Liquidity, MOST_CHANNELS, Masses, Shape, Table};
+use super::{
+    BINS, COMMON_MAX, Entry, Liquidity, MOST_CHANNELS, Masses,
+    shape::{self, Shape, Table},
+};
 
 const MAGIC: [u8; 4] = *b"FULL";
 const VERSION: u8 = 1;
@@ -102,8 +105,8 @@ impl Liquidity {
         for mass in &mut liquidity.common {
             *mass = u32::decode(&mut r)?;
         }
-        let common: u64 = liquidity.common.iter().map(|m| u64::from(*m)).sum();
-        if common == 0 || common > u64::from(u32::MAX / 4) {
+        let common = shape::whole(&liquidity.common);
+        if common == 0 || common > u64::from(COMMON_MAX) {
             return Err(DecodeError::InvalidValue("the common histogram").into());
         }
         liquidity.table = Table::new(&Shape::new(&liquidity.common));
@@ -112,8 +115,15 @@ impl Liquidity {
             return Err(DecodeError::InvalidValue("count of channels").into());
         }
         liquidity.entries.reserve_exact(count);
+        // What no channel added: first guesses, and channels that were forgotten.
+        let mut rest = liquidity.common;
         for _ in 0..count {
             let entry = read_entry(&mut r, &liquidity.common)?;
+            for (rest, added) in rest.iter_mut().zip(shape::both_ways(&entry.added)) {
+                *rest = rest.checked_sub(added).ok_or(DecodeError::InvalidValue(
+                    "channels that added more than there is in common",
+                ))?;
+            }
             liquidity.entries.push(entry);
         }
         r.finish()?;

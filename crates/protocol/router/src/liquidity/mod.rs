@@ -32,6 +32,8 @@ const FULL_HISTORY: u32 = 64 * OBSERVATION;
 const COMMON: u64 = 2 * OBSERVATION as u64;
 /// What a channel's belief counts in the common histogram.
 const CHANNEL: u32 = 256;
+/// The most that the common histogram holds; beyond, all that it was made of is halved.
+const COMMON_MAX: u32 = u32::MAX / 4;
 
 /// What was seen of one direction of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,13 +169,24 @@ impl Liquidity {
         if matches!(what, Observation::Settled) {
             entry.shift(direction, amount.to_msat());
         }
+        let (plus, minus) = (shape::both_ways(&after), shape::both_ways(&before));
         for bin in 0..BINS {
-            // Which end is "forward" is chance: what is common is the same for both.
-            let opposite = BINS - 1 - bin;
-            let (plus, minus) = (after[bin] + after[opposite], before[bin] + before[opposite]);
-            self.common[bin] = (self.common[bin] + plus).saturating_sub(minus);
+            self.common[bin] = (self.common[bin] + plus[bin]).saturating_sub(minus[bin]);
         }
+        self.bound_common();
         self.table = Table::new(&Shape::new(&self.common));
+    }
+
+    /// Channels that were forgotten stay in what is common, so it grows.
+    fn bound_common(&mut self) {
+        if shape::whole(&self.common) <= u64::from(COMMON_MAX) {
+            return;
+        }
+        let halved = |masses: &mut Masses| masses.iter_mut().for_each(|mass| *mass /= 2);
+        halved(&mut self.common);
+        self.entries
+            .iter_mut()
+            .for_each(|entry| halved(&mut entry.added));
     }
 
     /// Learns from an HTLC along a route. What the first hop can carry is known better; it is left out.
@@ -421,7 +434,7 @@ impl Entry {
     }
 
     fn update_shape(&mut self, common: &Masses) {
-        let common_whole: u64 = common.iter().map(|m| u64::from(*m)).sum();
+        let common_whole = shape::whole(common);
         let mut masses = [0; BINS];
         for bin in 0..BINS {
             let prior = (u64::from(common[bin]) << 8) * COMMON / common_whole.max(1);

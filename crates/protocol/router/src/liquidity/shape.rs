@@ -30,13 +30,24 @@ pub(crate) const FIRST_GUESS: Masses = {
     masses
 };
 
+/// All of it.
+pub(crate) fn whole(masses: &Masses) -> u64 {
+    masses.iter().map(|mass| u64::from(*mass)).sum()
+}
+
+/// The masses and their mirror image: which end is "forward" is chance, so what is common to channels is the same
+/// for both.
+pub(crate) fn both_ways(masses: &Masses) -> Masses {
+    core::array::from_fn(|bin| masses[bin] + masses[BINS - 1 - bin])
+}
+
 /// A distribution of the balance: the mass below each bin's end, 65,536 in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape([u32; BINS + 1]);
 
 impl Shape {
     pub(crate) fn new(masses: &Masses) -> Self {
-        let whole: u64 = masses.iter().map(|m| u64::from(*m)).sum();
+        let whole = whole(masses);
         let mut cumulated = [0; BINS + 1];
         let mut sum = 0u64;
         for (mass, end) in masses.iter().zip(&mut cumulated[1..]) {
