@@ -1,6 +1,7 @@
 //! Fulmen's codecs against LDK's over generated values: what one encodes the other decodes to the same value,
 //! both ways.
 
+mod blinded;
 mod invoices;
 mod messages;
 mod offers;
@@ -61,6 +62,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("bolt12 static invoices", offers::static_invoices),
     ("blinded paths", routes::blinded_paths),
     ("payment onions", onions::payment_onions),
+    ("blinded payment onions", blinded::blinded_payment_onions),
     ("onion messages", routes::onion_messages),
 ];
 

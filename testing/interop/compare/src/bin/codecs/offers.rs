@@ -35,20 +35,12 @@ use lightning::{
         refund::{Refund, RefundBuilder},
         static_invoice::StaticInvoiceBuilder,
     },
-    sign::{EntropySource, ReceiveAuthKey},
+    sign::ReceiveAuthKey,
     types::{features::BlindedHopFeatures, payment::PaymentHash as LdkHash},
     util::ser::Writeable,
 };
 
-use crate::Counts;
-
-struct Entropy([u8; 32]);
-
-impl EntropySource for Entropy {
-    fn get_secure_random_bytes(&self) -> [u8; 32] {
-        self.0
-    }
-}
+use crate::{Counts, routes::Entropy};
 
 fn same(verdict: &Verdict) -> Result<()> {
     ensure!(*verdict == Verdict::Same, "{verdict:?}");

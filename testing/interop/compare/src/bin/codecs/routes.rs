@@ -33,7 +33,7 @@ use lightning::{
 use crate::Counts;
 
 /// Fixed entropy: a fresh one for each use.
-struct Entropy([u8; 32]);
+pub(crate) struct Entropy(pub(crate) [u8; 32]);
 
 impl EntropySource for Entropy {
     fn get_secure_random_bytes(&self) -> [u8; 32] {
