@@ -1,5 +1,7 @@
 //! BOLT 12: TLV streams as they are, and with a good signature put in; and their texts.
 
+use core::cmp::Ordering;
+
 use bitcoin::secp256k1::{Keypair, Message};
 use fulmen_compare::{
     Verdict, compare_bolt12_invoice, compare_offer, compare_request, compare_static_invoice,
@@ -100,28 +102,39 @@ fn static_invoice(data: &[u8], which: u8) {
 
 /// The stream with the signature of key 1 in the place of any that it has.
 fn signed(stream: &[u8], name: &str) -> Vec<u8> {
+    let keypair = Keypair::from_secret_key(&*SECP, &secret(1));
+    signed_by(&keypair, stream, (name, "signature", 240))
+}
+
+/// The stream with a signature in the place of any that it has: of the message and in the field that are named, whose
+/// type is given.
+pub(crate) fn signed_by(
+    keypair: &Keypair,
+    stream: &[u8],
+    (message, field, kind): (&str, &str, u64),
+) -> Vec<u8> {
     let (mut before, mut after) = (Vec::new(), Vec::new());
     let mut r = Reader::new(stream);
     while !r.is_empty() {
         let start = r.remaining();
-        let Some(kind) = record(&mut r) else {
+        let Some(found) = record(&mut r) else {
             return stream.to_vec();
         };
         let bytes = &start[..start.len() - r.remaining().len()];
-        match kind {
-            0..240 => before.extend_from_slice(bytes),
-            240 => {}
-            _ => after.extend_from_slice(bytes),
+        match found.cmp(&kind) {
+            Ordering::Less => before.extend_from_slice(bytes),
+            Ordering::Equal => {}
+            Ordering::Greater => after.extend_from_slice(bytes),
         }
     }
     let unsigned = [before.as_slice(), &after].concat();
     let Some(root) = merkle_root(&unsigned) else {
         return stream.to_vec();
     };
-    let hash = signature_hash(name, "signature", &root);
-    let keypair = Keypair::from_secret_key(&*SECP, &secret(1));
-    let signature = SECP.sign_schnorr_no_aux_rand(&Message::from_digest(hash), &keypair);
-    [&before[..], &[240, 64], &signature.serialize(), &after].concat()
+    let hash = signature_hash(message, field, &root);
+    let signature = SECP.sign_schnorr_no_aux_rand(&Message::from_digest(hash), keypair);
+    let head = [BigSize(kind).to_bytes(), vec![64]].concat();
+    [&before[..], &head, &signature.serialize(), &after].concat()
 }
 
 fn record(r: &mut Reader<'_>) -> Option<u64> {

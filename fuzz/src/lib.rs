@@ -7,13 +7,18 @@
 mod addresses;
 mod bolt11;
 mod bolt12;
+mod chain_source;
+mod files;
 mod keys;
 mod messages;
 mod noise;
 mod onion;
 mod onion_message;
+mod payer_proof;
 mod records;
+mod uris;
 
+pub use chain_source::usual_answers;
 pub use records::encode_records;
 
 use std::alloc::System;
@@ -46,6 +51,10 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("bolt12_invoice", bolt12::invoice),
     ("addresses", addresses::addresses),
     ("records", records::records),
+    ("uris", uris::uris),
+    ("payer_proof", payer_proof::payer_proof),
+    ("chain_source", chain_source::chain_source),
+    ("graph_file", files::graph_file),
 ];
 
 /// Runs a target on one input, within the bound of memory.

@@ -6,7 +6,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use bitcoin::{Amount, constants::ChainHash};
 use fulmen_compare::{LdkMessage, Source};
+use fulmen_gossip::{Direction, GraphWriter, NewChannel, NewNodeDetails, Policy};
+use fulmen_router::{Liquidity, Observation};
+use fulmen_types::{CltvExpiryDelta, Features, Msat, NodeId, ShortChannelId, Timestamp};
 
 /// The name of an input is its number; at most so many of one file of vectors, and none longer than this.
 const PER_FILE: usize = 40;
@@ -151,7 +155,133 @@ fn main() -> io::Result<()> {
         corpus.put("addresses", &[which], &[0xfd, 0x01, 0x00]);
     }
     corpus.put("records", &[], &[]);
+    uris(&mut corpus)?;
+    payer_proofs(&mut corpus)?;
+    for input in fulmen_fuzz::usual_answers() {
+        corpus.put("chain_source", &input, &[]);
+    }
+    files(&mut corpus);
     corpus.write(&Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus"))
+}
+
+/// URIs with whatever they may have, the same as records of the DNS, and names.
+fn uris(corpus: &mut Corpus) -> io::Result<()> {
+    let address = "bc1qufgy354j3kmvuch987xe4s40836x3h0lg8f5n2";
+    let offers = values("offers/vectors/bolt12-format-string.txt")?;
+    let offer = offers.first().map_or("", String::as_str);
+    let uris = [
+        format!("bitcoin:{address}?amount=0.0003&label=caf%C3%A9&message=thanks"),
+        format!("bitcoin:?lno={offer}&sp=sp1qq&pay=pay1qq&future=1&more"),
+        format!(
+            "BITCOIN:{}?LIGHTNING=LNBC1QQQ&LNO=LNO1QQ",
+            address.to_uppercase()
+        ),
+        format!("bitcoin:?bc={address}&pop=myapp%3a&req-amount=20999999.9769"),
+        format!("bitcoin:?lightning=lnbc1&req-pop=other%3Apaid%3f&bc={address}"),
+        "bitcoin:1andreas3batLhQa2FawWjeyjCqyBzypd?amount=.5".to_owned(),
+        "bitcoin:?lno=lno1&req-colour=blue&label=%".to_owned(),
+    ];
+    for uri in &uris {
+        corpus.put("uris", &[0], uri.as_bytes());
+        let len = u8::try_from(uri.len().min(100)).unwrap_or(0);
+        let (first, rest) = uri.as_bytes().split_at(usize::from(len));
+        let rest_len = u8::try_from(rest.len()).unwrap_or(u8::MAX);
+        // One record of two strings, which is one record of the input, behind another.
+        let strings = [&[len], first, &[rest_len], rest].concat();
+        let whole = u8::try_from(strings.len()).unwrap_or(u8::MAX);
+        corpus.put("uris", &[1, 3, 2, b'v', b'1', whole], &strings);
+    }
+    for name in ["₿ada@example.com", "a.b_c-d@x.y.", "@", "a@b..c"] {
+        corpus.put("uris", &[2], name.as_bytes());
+    }
+    corpus.put("uris", &[3], b"\x03ada\x0bexample.com");
+    Ok(())
+}
+
+fn payer_proofs(corpus: &mut Corpus) -> io::Result<()> {
+    for text in values("offers/vectors/bolt12-payer-proof.txt")? {
+        if text.starts_with("lnp") {
+            corpus.put("payer_proof", &[0], text.as_bytes());
+        }
+        if let Some(bytes) = from_hex(&text) {
+            corpus.put("payer_proof", &[1], &bytes);
+        }
+    }
+    for shift in 0..8u8 {
+        let data: [u8; 90] = core::array::from_fn(|i| (i as u8).wrapping_mul(37) >> (shift % 4));
+        corpus.put("payer_proof", &[2, shift.wrapping_mul(31)], &data);
+        corpus.put("payer_proof", &[3, shift.wrapping_mul(31)], &data);
+    }
+    Ok(())
+}
+
+/// Files of a small graph and of what was learned in it: as they are, and what lies between head and checksum.
+fn files(corpus: &mut Corpus) {
+    let mut put = |which: u8, file: &[u8]| {
+        corpus.put("graph_file", &[which], file);
+        corpus.put("graph_file", &[which | 2], &file[5..file.len() - 4]);
+    };
+    let scid = |n| ShortChannelId::from_parts(100 + n, 1, 0).expect("small numbers");
+    let node = |n| NodeId::new([n; 33]);
+    let mut writer = GraphWriter::new(ChainHash::REGTEST);
+    put(0, &writer.snapshot().to_bytes());
+    let policy = Policy {
+        htlc_minimum: Msat::new(1),
+        htlc_maximum: Msat::from_sat(900_000),
+        timestamp: 1_700_000_000,
+        fee_base_msat: 1_000,
+        fee_proportional_millionths: 100,
+        cltv_expiry_delta: CltvExpiryDelta::new(80),
+        disabled: false,
+    };
+    for (n, (node_1, node_2)) in (1u32..).zip([(2, 3), (3, 4), (2, 4)]) {
+        let channel = NewChannel {
+            short_channel_id: scid(n),
+            node_1: node(node_1),
+            node_2: node(node_2),
+            capacity: (n != 2).then_some(Amount::from_sat(1_000_000)),
+            features: Features::empty(),
+        };
+        writer.add_channel(&channel).expect("a new channel");
+        for direction in [Direction::Forward, Direction::Backward]
+            .into_iter()
+            .take(n as usize)
+        {
+            writer
+                .update_policy(scid(n), direction, policy)
+                .expect("a known channel");
+        }
+        put(0, &writer.snapshot().to_bytes());
+    }
+    let details = NewNodeDetails {
+        timestamp: 7,
+        features: &Features::from_be_bytes(&[1]),
+        rgb_color: [1, 2, 3],
+        alias: [b'a'; 32],
+        addresses: &[1, 127, 0, 0, 1, 38, 7],
+    };
+    writer
+        .update_node(&node(3), &details)
+        .expect("a known node");
+    put(0, &writer.snapshot().to_bytes());
+    let mut liquidity = Liquidity::new();
+    put(1, &liquidity.to_bytes());
+    for (n, what) in (1u32..).zip([
+        Observation::Carried,
+        Observation::Refused,
+        Observation::Settled,
+    ]) {
+        let channel = (scid(n), Direction::Forward);
+        let (capacity, amount) = (Msat::from_sat(1_000_000), Msat::from_sat(300_000));
+        liquidity.observe(
+            channel,
+            capacity,
+            amount,
+            what,
+            Timestamp::from_secs(1_700_000_000),
+        );
+        put(1, &liquidity.to_bytes());
+    }
 }
 
 /// Prefix and quintets without the signature, which the target makes itself.
