@@ -2,6 +2,7 @@
 
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use chacha20_poly1305::{ChaCha20Poly1305, Key, Nonce};
+use fulmen_types::wipe;
 
 pub(crate) const TAG_LEN: usize = 16;
 
@@ -93,10 +94,4 @@ impl Drop for RotatingKey {
         wipe(&mut self.key);
         wipe(&mut self.chaining_key);
     }
-}
-
-/// Overwrites a secret, as far as safe Rust can make sure that it happens.
-pub(crate) fn wipe(secret: &mut [u8; 32]) {
-    *secret = [0; 32];
-    core::hint::black_box(secret);
 }

@@ -7,6 +7,7 @@ use bitcoin::{
     hashes::{Hash, HashEngine, sha256},
     secp256k1::{PublicKey, SecretKey},
 };
+use fulmen_types::wipe;
 
 use crate::{
     Act, HandshakeError, Transport,
@@ -269,7 +270,7 @@ impl Symmetric {
     /// Takes the result of a Diffie-Hellman exchange in, and wipes it.
     fn mix_key(&mut self, mut shared: [u8; 32]) {
         (self.chaining_key, self.key) = cipher::hkdf(&self.chaining_key, &shared);
-        cipher::wipe(&mut shared);
+        wipe(&mut shared);
     }
 
     fn seal(&mut self, nonce: u64, content: &mut [u8]) -> [u8; TAG_LEN] {
@@ -307,7 +308,7 @@ impl Symmetric {
 
 impl Drop for Symmetric {
     fn drop(&mut self) {
-        cipher::wipe(&mut self.chaining_key);
-        cipher::wipe(&mut self.key);
+        wipe(&mut self.chaining_key);
+        wipe(&mut self.key);
     }
 }

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use bitcoin::secp256k1::{self, PublicKey, Secp256k1, SecretKey, Signing, Verification};
-use chacha20_poly1305::{ChaCha20Poly1305, Key, Nonce};
+use chacha20_poly1305::{ChaCha20Poly1305, Nonce};
 use fulmen_types::{
     CltvExpiry, CltvExpiryDelta, Features, Msat, SciddirOrPubkey, ShortChannelId,
     codec::{Decode, DecodeError, Encode, Reader, TlvReader, TlvWriter, Truncated, U16Bytes},
@@ -147,6 +147,7 @@ pub fn blind_route<C: Signing + Verification>(
         });
         private = private.mul_tweak(&blinding_factor(&path_key, &secret)?)?;
     }
+    private.non_secure_erase();
     Ok(BlindedRoute {
         first_path_key,
         path,
@@ -254,7 +255,10 @@ pub fn blinded_private_key(
 }
 
 fn cipher(secret: &SharedSecret) -> ChaCha20Poly1305 {
-    ChaCha20Poly1305::new(Key::new(secret.key(KeyKind::Rho)), Nonce::new([0; 12]))
+    ChaCha20Poly1305::new(
+        secret.key(KeyKind::Rho).to_cipher_key(),
+        Nonce::new([0; 12]),
+    )
 }
 
 /// `encrypted_data_tlv`: what the maker of a blinded path tells one node of it.

@@ -1,18 +1,21 @@
 //! Keys, streams and authentication codes of BOLT 4, "Key Generation" and "Pseudo Random Byte Stream".
 
 use alloc::vec::Vec;
-use core::fmt;
+use core::{fmt, ops::Deref};
 
 use bitcoin::{
     hashes::{Hash, HashEngine, Hmac, HmacEngine, cmp::fixed_time_eq, sha256},
     secp256k1::{self, PublicKey, Scalar, Secp256k1, SecretKey, Verification, ecdh},
 };
 use chacha20_poly1305::{Key, Nonce, chacha20::ChaCha20};
-use fulmen_types::codec::{Decode, DecodeError, Encode, Reader};
+use fulmen_types::{
+    codec::{Decode, DecodeError, Encode, Reader},
+    wipe,
+};
 
 /// What two ends of a Diffie-Hellman exchange share: SHA-256 of the compressed product (BOLT 4, "Shared
-/// Secret"). Not shown by `Debug`.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Secret"). Not shown by `Debug`, and wiped when it is dropped.
+#[derive(Clone, PartialEq, Eq)]
 pub struct SharedSecret([u8; 32]);
 
 impl SharedSecret {
@@ -23,7 +26,10 @@ impl SharedSecret {
 
     /// Makes the exchange here, for those who hold the key.
     pub fn ecdh(point: &PublicKey, key: &SecretKey) -> Self {
-        Self(ecdh::SharedSecret::new(point, key).secret_bytes())
+        let mut shared = ecdh::SharedSecret::new(point, key);
+        let secret = Self(shared.secret_bytes());
+        shared.non_secure_erase();
+        secret
     }
 
     /// The bytes.
@@ -32,13 +38,19 @@ impl SharedSecret {
     }
 
     /// The key of one purpose.
-    pub(crate) fn key(&self, kind: KeyKind) -> [u8; 32] {
+    pub(crate) fn key(&self, kind: KeyKind) -> DerivedKey {
         derive_key(kind, &self.0)
     }
 
     /// The stream cipher of one purpose, at its start.
     pub(crate) fn stream(&self, kind: KeyKind) -> ChaCha20 {
-        stream(self.key(kind))
+        stream(&self.key(kind))
+    }
+}
+
+impl Drop for SharedSecret {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
     }
 }
 
@@ -102,13 +114,37 @@ impl KeyKind {
     }
 }
 
-pub(crate) fn derive_key(kind: KeyKind, secret: &[u8; 32]) -> [u8; 32] {
-    hmac(kind.label(), &[secret])
+/// A key of one purpose, wiped when it is dropped. What the ciphers copy of it is beyond our reach.
+pub(crate) struct DerivedKey([u8; 32]);
+
+impl DerivedKey {
+    /// As the ciphers take it.
+    pub(crate) const fn to_cipher_key(&self) -> Key {
+        Key::new(self.0)
+    }
 }
 
-pub(crate) const fn stream(key: [u8; 32]) -> ChaCha20 {
+impl Deref for DerivedKey {
+    type Target = [u8; 32];
+
+    fn deref(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl Drop for DerivedKey {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
+    }
+}
+
+pub(crate) fn derive_key(kind: KeyKind, secret: &[u8; 32]) -> DerivedKey {
+    DerivedKey(hmac(kind.label(), &[secret]))
+}
+
+pub(crate) const fn stream(key: &DerivedKey) -> ChaCha20 {
     // A fixed nonce is safe: no key is used for two streams.
-    ChaCha20::new(Key::new(key), Nonce::new([0; 12]), 0)
+    ChaCha20::new(key.to_cipher_key(), Nonce::new([0; 12]), 0)
 }
 
 /// HMAC-SHA256 over the concatenation of `parts`.
@@ -138,7 +174,7 @@ pub(crate) fn blinding_factor(
 
 /// HMAC256("blinded_node_id", ss): what turns a node's key into its blinded one.
 pub(crate) fn node_id_tweak(secret: &SharedSecret) -> Result<Scalar, secp256k1::Error> {
-    scalar(secret.key(KeyKind::BlindedNodeId))
+    scalar(*secret.key(KeyKind::BlindedNodeId))
 }
 
 /// The ephemeral or path key of the next hop.
@@ -152,4 +188,18 @@ pub(crate) fn next_key<C: Verification>(
 
 fn scalar(bytes: [u8; 32]) -> Result<Scalar, secp256k1::Error> {
     Scalar::from_be_bytes(bytes).map_err(|_| secp256k1::Error::InvalidTweak)
+}
+
+#[cfg(test)]
+mod tests {
+    use core::mem::needs_drop;
+
+    use super::*;
+
+    #[test]
+    fn secrets_are_wiped_when_they_are_dropped() {
+        assert!(needs_drop::<SharedSecret>());
+        assert!(needs_drop::<DerivedKey>());
+        assert!(needs_drop::<crate::MessageKeys>());
+    }
 }

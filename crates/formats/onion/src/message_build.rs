@@ -43,13 +43,20 @@ pub struct BuiltMessage {
     pub packet: Vec<u8>,
 }
 
-/// The two keys of a message; both must be fresh.
-#[derive(Clone, Copy, Debug)]
+/// The two keys of a message; both must be fresh. They are wiped when they are dropped.
+#[derive(Clone, Debug)]
 pub struct MessageKeys {
     /// For the onion.
     pub onion: SecretKey,
     /// For the part of the path that the sender blinds.
     pub path: SecretKey,
+}
+
+impl Drop for MessageKeys {
+    fn drop(&mut self) {
+        self.onion.non_secure_erase();
+        self.path.non_secure_erase();
+    }
 }
 
 /// Why a message can't be made.

@@ -65,7 +65,7 @@ impl ReturnPacket {
         reason.extend_from_slice(failuremsg);
         put_len(&mut reason, pad);
         reason.resize(reason.len() + pad, 0);
-        let mac = hmac(&shared_secret.key(KeyKind::Um), &[&reason[HMAC_LEN..]]);
+        let mac = hmac(&shared_secret.key(KeyKind::Um)[..], &[&reason[HMAC_LEN..]]);
         reason[..HMAC_LEN].copy_from_slice(&mac);
         let mut packet = Self {
             reason,
@@ -204,7 +204,7 @@ fn put_len(out: &mut Vec<u8>, len: usize) {
 fn has_valid_hmac(secret: &SharedSecret, packet: &[u8]) -> bool {
     packet
         .split_first_chunk::<HMAC_LEN>()
-        .is_some_and(|(mac, rest)| same(&hmac(&secret.key(KeyKind::Um), &[rest]), mac))
+        .is_some_and(|(mac, rest)| same(&hmac(&secret.key(KeyKind::Um)[..], &[rest]), mac))
 }
 
 fn failuremsg(authenticated: &[u8]) -> Option<&[u8]> {

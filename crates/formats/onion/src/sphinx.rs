@@ -11,10 +11,14 @@ use bitcoin::{
     hashes::{Hash, sha256},
     secp256k1::{self, PublicKey, Secp256k1, SecretKey, Signing, Verification},
 };
-use fulmen_types::codec::{BigSize, Decode, Encode, Reader};
+use fulmen_types::{
+    codec::{BigSize, Decode, Encode, Reader},
+    wipe,
+};
 
 use crate::keys::{
-    KeyKind, SharedSecret, blinding_factor, derive_key, hmac, next_key, node_id_tweak, same, stream,
+    DerivedKey, KeyKind, SharedSecret, blinding_factor, derive_key, hmac, next_key, node_id_tweak,
+    same, stream,
 };
 
 /// The length of the payloads of a payment's packet.
@@ -129,12 +133,12 @@ fn secrets_from<'a, C: Signing>(
     let mut secrets = Vec::with_capacity(node_ids.size_hint().0);
     while let Some(node_id) = node_ids.next() {
         let secret = SharedSecret::ecdh(node_id, &ephemeral);
-        secrets.push(secret);
         // Nobody needs the key behind the last hop: a multiplication saved.
         if node_ids.peek().is_some() {
             ephemeral = ephemeral.mul_tweak(&blinding_factor(&public, &secret)?)?;
             public = PublicKey::from_secret_key(secp, &ephemeral);
         }
+        secrets.push(secret);
     }
     ephemeral.non_secure_erase();
     Ok(secrets)
@@ -156,13 +160,15 @@ pub fn build<C: Signing>(
     let public = PublicKey::from_secret_key(secp, session_key);
     let node_ids = hops.iter().map(|hop| &hop.node_id);
     let secrets = secrets_from(secp, session_key, public, node_ids)?;
-    let rho_keys: Vec<[u8; 32]> = secrets.iter().map(|s| s.key(KeyKind::Rho)).collect();
+    let rho_keys: Vec<DerivedKey> = secrets.iter().map(|s| s.key(KeyKind::Rho)).collect();
     let filler = filler(hops, &rho_keys, payloads_len);
 
     let mut packet = vec![0; payloads_len + OVERHEAD];
     packet[1..HEADER_LEN].copy_from_slice(&public.serialize());
     let payloads = &mut packet[HEADER_LEN..HEADER_LEN + payloads_len];
-    stream(derive_key(KeyKind::Pad, &session_key.secret_bytes())).apply_keystream(payloads);
+    let mut session = session_key.secret_bytes();
+    stream(&derive_key(KeyKind::Pad, &session)).apply_keystream(payloads);
+    wipe(&mut session);
 
     let mut next_hmac = [0; HMAC_LEN];
     for (i, hop) in hops.iter().enumerate().rev() {
@@ -173,11 +179,14 @@ pub fn build<C: Signing>(
         payloads[..front].copy_from_slice(&prefix);
         payloads[front..hmac_at].copy_from_slice(&hop.payload);
         payloads[hmac_at..shift].copy_from_slice(&next_hmac);
-        stream(rho_keys[i]).apply_keystream(payloads);
+        stream(&rho_keys[i]).apply_keystream(payloads);
         if i + 1 == hops.len() {
             payloads[payloads_len - filler.len()..].copy_from_slice(&filler);
         }
-        next_hmac = hmac(&secrets[i].key(KeyKind::Mu), &[payloads, associated_data]);
+        next_hmac = hmac(
+            &secrets[i].key(KeyKind::Mu)[..],
+            &[payloads, associated_data],
+        );
     }
     packet[HEADER_LEN + payloads_len..].copy_from_slice(&next_hmac);
     Ok((packet, secrets))
@@ -211,14 +220,14 @@ fn check_sizes(hops: &[Hop], available: usize) -> Result<(), BuildError> {
 }
 
 /// The bytes that the hops before the last will have put at the packet's end.
-fn filler(hops: &[Hop], rho_keys: &[[u8; 32]], payloads_len: usize) -> Vec<u8> {
+fn filler(hops: &[Hop], rho_keys: &[DerivedKey], payloads_len: usize) -> Vec<u8> {
     let mut filler = Vec::with_capacity(payloads_len);
     let before_last = hops.len().saturating_sub(1);
     for (hop, rho) in hops.iter().zip(rho_keys).take(before_last) {
         // Sizes are checked: all shifts together fit the payloads, which fit 16 bits.
         let from = u32::try_from(payloads_len - filler.len()).unwrap_or(u32::MAX);
         filler.resize(filler.len() + shift_size(&hop.payload), 0);
-        let mut stream = stream(*rho);
+        let mut stream = stream(rho);
         stream.seek(from);
         stream.apply_keystream(&mut filler);
     }
@@ -336,7 +345,7 @@ fn peel_with(
         .split_last_chunk::<HMAC_LEN>()
         .ok_or(PacketError::TooShort)?;
     let expected = hmac(
-        &shared_secret.key(KeyKind::Mu),
+        &shared_secret.key(KeyKind::Mu)[..],
         &[payloads, associated_data],
     );
     if !same(&expected, hmac_received) {

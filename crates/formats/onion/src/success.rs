@@ -2,7 +2,7 @@
 
 use alloc::{boxed::Box, vec::Vec};
 
-use chacha20_poly1305::{ChaCha20Poly1305, Key, Nonce};
+use chacha20_poly1305::{ChaCha20Poly1305, Nonce};
 use fulmen_types::codec::{Decode, DecodeError, Encode, Reader, TlvReader, TlvWriter};
 
 use crate::{
@@ -126,7 +126,7 @@ impl SuccessPacket {
 }
 
 fn cipher(secret: &SharedSecret) -> ChaCha20Poly1305 {
-    let key = Key::new(secret.key(KeyKind::Fulfillment));
+    let key = secret.key(KeyKind::Fulfillment).to_cipher_key();
     ChaCha20Poly1305::new(key, Nonce::new([0; 12]))
 }
 

@@ -98,7 +98,7 @@ proptest! {
         let mut packet = onion.packet;
         for (i, (key, payload)) in keys.iter().zip(payloads).enumerate() {
             let (peeled, secret) = peel_payment_with_key(&secp, &packet, key, &htlc).unwrap();
-            prop_assert_eq!(secret, onion.shared_secrets[i]);
+            prop_assert_eq!(&secret, &onion.shared_secrets[i]);
             let got = match peeled {
                 Peeled::Forward { payload, next_packet } => {
                     packet = next_packet;
@@ -289,7 +289,7 @@ proptest! {
         for (i, key) in keys.iter().enumerate() {
             let (peeled, secret) =
                 trampoline::peel_with_key(&secp, &packet, key, &around).unwrap();
-            prop_assert_eq!(secret, built.shared_secrets[i]);
+            prop_assert_eq!(&secret, &built.shared_secrets[i]);
             match peeled {
                 PeeledTrampoline::Forward { payload, next_packet } => {
                     prop_assert_eq!(&TrampolinePayload::Forward(payload), &hops[i].1);

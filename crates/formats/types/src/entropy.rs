@@ -54,6 +54,18 @@ impl KeyStream {
     }
 }
 
+impl Drop for KeyStream {
+    fn drop(&mut self) {
+        wipe(&mut self.seed);
+    }
+}
+
+/// Overwrites a secret that is not needed any more, as far as safe Rust can make sure that it happens.
+pub fn wipe(secret: &mut [u8; 32]) {
+    *secret = [0; 32];
+    core::hint::black_box(secret);
+}
+
 impl core::fmt::Debug for KeyStream {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("KeyStream(..)")
@@ -76,5 +88,13 @@ mod tests {
         assert_ne!(stream(1, b"y").next_bytes(), values[0]);
         let number = stream(1, b"x").next_u64();
         assert_eq!(number.to_be_bytes(), values[0][..8]);
+    }
+
+    #[test]
+    fn secrets_are_wiped() {
+        let mut secret = [7; 32];
+        wipe(&mut secret);
+        assert_eq!(secret, [0; 32]);
+        assert!(core::mem::needs_drop::<KeyStream>());
     }
 }

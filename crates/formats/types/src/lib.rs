@@ -29,7 +29,7 @@ pub mod record;
 
 pub use amount::{FeeratePerKw, Feerates, Msat};
 pub use channel_type::{BaseType, ChannelType, ChannelTypeError};
-pub use entropy::KeyStream;
+pub use entropy::{KeyStream, wipe};
 pub use features::{Feature, FeatureContext, FeatureError, Features};
 pub use height::{BlockHeight, CltvExpiry, CltvExpiryDelta, Timestamp};
 pub use ids::{

@@ -233,7 +233,7 @@ impl Node {
                     payment_hash: htlc.payment_hash,
                     cltv_expiry: htlc.cltv_expiry,
                     payload,
-                    shared_secret: *shared_secret,
+                    shared_secret: shared_secret.clone(),
                 };
                 let tip = self.chain.height();
                 let received = self
@@ -296,7 +296,7 @@ impl Node {
         let link = NodeLink {
             link: HtlcLink::Forward { incoming },
             forward: Some(ForwardLink {
-                shared_secret: *shared_secret,
+                shared_secret: shared_secret.clone(),
                 fee,
                 amount: payload.amt_to_forward,
             }),

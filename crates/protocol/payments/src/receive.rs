@@ -299,7 +299,7 @@ impl Invoices {
         let part = Part {
             source: htlc.source,
             amount: htlc.amount,
-            shared_secret: htlc.shared_secret,
+            shared_secret: htlc.shared_secret.clone(),
             cltv_expiry: htlc.cltv_expiry,
         };
         let total = match self.check(htlc, tip, now) {

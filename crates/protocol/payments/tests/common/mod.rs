@@ -233,7 +233,8 @@ pub fn peel(n: u8, htlc: &OfferedHtlc) -> (SharedSecret, Asked) {
     let secp = Secp256k1::new();
     let point = payment_ecdh_point(&secp, &htlc.onion, None).unwrap();
     let secret = SharedSecret::ecdh(&point, &key(n));
-    (secret, read_onion(&secp, htlc, &secret))
+    let asked = read_onion(&secp, htlc, &secret);
+    (secret, asked)
 }
 
 pub fn offered(htlc: &NewHtlc) -> OfferedHtlc {
