@@ -220,10 +220,8 @@ impl InvoiceFields {
 
     /// When the payment must not be tried any more, in seconds since 1970; saturates.
     pub fn expires_at(&self) -> u64 {
-        let expiry = self
-            .relative_expiry
-            .unwrap_or(Self::DEFAULT_RELATIVE_EXPIRY);
-        self.created_at.saturating_add(u64::from(expiry))
+        let default = Self::DEFAULT_RELATIVE_EXPIRY;
+        expires_at(self.created_at, self.relative_expiry, default)
     }
 
     /// Whether that time is over.
@@ -373,4 +371,9 @@ fn utf8(text: &Option<String>) -> Option<Utf8> {
 
 pub(crate) fn bits(features: &Option<Features>) -> Option<Vec<u8>> {
     features.as_ref().map(Features::to_be_bytes)
+}
+
+/// The end of an invoice, in seconds since 1970; saturates.
+pub(crate) fn expires_at(created_at: u64, relative_expiry: Option<u32>, default: u32) -> u64 {
+    created_at.saturating_add(u64::from(relative_expiry.unwrap_or(default)))
 }

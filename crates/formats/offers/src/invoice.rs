@@ -5,7 +5,7 @@ use core::{fmt, str::FromStr};
 
 use bitcoin::{
     constants::ChainHash,
-    secp256k1::{PublicKey, Secp256k1, SecretKey, Signing, Verification, schnorr},
+    secp256k1::{PublicKey, Secp256k1, Verification, schnorr},
 };
 use fulmen_onion::PaymentPath;
 use fulmen_types::{Msat, Timestamp};
@@ -13,15 +13,14 @@ use fulmen_types::{Msat, Timestamp};
 use crate::{
     BuildError, CheckError, Field, InvoiceFields, InvoiceRequest, OfferFields, ParseError,
     RequestFields,
-    invoice_request::{sign, with_signature},
-    merkle::{merkle_root, signature_hash, verify},
+    merkle::verify,
     read::{Message, Parts, check_node_id, check_request},
+    signing::{SignedMessage, Unsigned, hash_to_sign, sealed::Sealed},
     stream::{Range, StreamBuilder, records_in},
     text,
 };
 
 const PREFIX: &str = "lni";
-pub(crate) const NAME: &str = "invoice";
 /// What an invoice repeats: 0 to 159 and 1000000000 to 2999999999.
 const MIRRORED: &[Range] = &[Range::Offer, Range::Request];
 
@@ -64,7 +63,12 @@ impl Invoice {
         let signature = parts
             .signature
             .ok_or(ParseError::Missing(Field::Signature))?;
-        if !verify(secp, &signature, hash_to_sign(bytes), &invoice.node_id) {
+        if !verify(
+            secp,
+            &signature,
+            hash_to_sign::<Self>(bytes),
+            &invoice.node_id,
+        ) {
             return Err(ParseError::WrongSignature(Field::InvoiceNodeId));
         }
         Ok(Self {
@@ -202,15 +206,24 @@ impl fmt::Display for Invoice {
     }
 }
 
-/// An invoice that waits for its recipient's signature.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnsignedInvoice {
-    bytes: Vec<u8>,
-    invoice: InvoiceFields,
+impl SignedMessage for Invoice {
+    type Content = InvoiceFields;
 }
 
+impl Sealed for Invoice {
+    const NAME: &'static str = "invoice";
+    const SIGNATURE: Field = Field::Signature;
+
+    fn from_signed<C: Verification>(secp: &Secp256k1<C>, bytes: &[u8]) -> Result<Self, ParseError> {
+        Self::from_bytes(secp, bytes)
+    }
+}
+
+/// An invoice that waits for its recipient's signature, by the key of `invoice_node_id`.
+pub type UnsignedInvoice = Unsigned<Invoice>;
+
 impl UnsignedInvoice {
-    pub(crate) fn new(
+    pub(crate) fn answer(
         request: &InvoiceRequest,
         invoice: &InvoiceFields,
     ) -> Result<Self, BuildError> {
@@ -221,37 +234,12 @@ impl UnsignedInvoice {
         invoice.put(&mut out)?;
         let bytes = out.finish();
         let invoice = Parts::read(&bytes, Message::Invoice)?.invoice()?;
-        Ok(Self { bytes, invoice })
+        Ok(Self::new(bytes, invoice))
     }
 
     /// What the invoice says itself.
     pub const fn invoice(&self) -> &InvoiceFields {
-        &self.invoice
-    }
-
-    /// What the key of `invoice_node_id` signs with BIP 340.
-    pub fn signable_hash(&self) -> [u8; 32] {
-        hash_to_sign(&self.bytes)
-    }
-
-    /// With the signature that was made elsewhere.
-    pub fn attach<C: Verification>(
-        self,
-        secp: &Secp256k1<C>,
-        signature: &schnorr::Signature,
-    ) -> Result<Invoice, BuildError> {
-        let bytes = with_signature(&self.bytes, Field::Signature, signature);
-        Ok(Invoice::from_bytes(secp, &bytes)?)
-    }
-
-    /// Signs here, for those who hold the key.
-    pub fn sign_with_key<C: Signing + Verification>(
-        self,
-        secp: &Secp256k1<C>,
-        node_key: &SecretKey,
-    ) -> Result<Invoice, BuildError> {
-        let signature = sign(secp, self.signable_hash(), node_key);
-        self.attach(secp, &signature)
+        self.content()
     }
 }
 
@@ -268,9 +256,4 @@ fn check_answer(request: &InvoiceRequest, invoice: &InvoiceFields) -> Result<(),
         return Err(ParseError::Zero(Field::InvoiceAmount).into());
     }
     Ok(check_node_id(request.offer(), invoice.node_id)?)
-}
-
-fn hash_to_sign(bytes: &[u8]) -> [u8; 32] {
-    let root = merkle_root(bytes).expect("an invoice has at least its amount");
-    signature_hash(NAME, Field::Signature.name(), &root)
 }

@@ -5,21 +5,21 @@ use core::{fmt, str::FromStr};
 
 use bitcoin::{
     constants::ChainHash,
-    secp256k1::{Keypair, Message, Secp256k1, SecretKey, Signing, Verification, schnorr},
+    secp256k1::{Secp256k1, Verification, schnorr},
 };
 use fulmen_types::{Msat, Timestamp};
 
 use crate::{
     BuildError, CheckError, Field, InvoiceFields, Offer, OfferFields, ParseError, RequestFields,
     UnsignedInvoice,
-    merkle::{merkle_root, signature_hash, verify},
-    read::{Message as Kind, Parts, check_amount, check_request, none_of},
+    merkle::verify,
+    read::{Message, Parts, check_amount, check_request, none_of},
+    signing::{SignedMessage, Unsigned, hash_to_sign, sealed::Sealed},
     stream::{Range, StreamBuilder, records_in},
     text,
 };
 
 const PREFIX: &str = "lnr";
-const NAME: &str = "invoice_request";
 const METADATA_LEN_MIN: usize = 16;
 
 /// A valid invoice request, signed by its payer if it answers an offer. Its bytes never change, since the
@@ -42,7 +42,7 @@ impl InvoiceRequest {
         match &parsed.signature {
             Some(signature) => {
                 let key = &parsed.request.payer_id;
-                if !verify(secp, signature, hash_to_sign(bytes), key) {
+                if !verify(secp, signature, hash_to_sign::<Self>(bytes), key) {
                     return Err(ParseError::WrongSignature(Field::InvreqPayerId));
                 }
             }
@@ -82,11 +82,11 @@ impl InvoiceRequest {
         }
         let mut out = StreamBuilder::default();
         offer.put(&mut out)?;
-        Ok(UnsignedInvoiceRequest::new(&out.finish(), request)?.0)
+        without_signature(&out.finish(), request)
     }
 
     fn read(bytes: &[u8]) -> Result<Self, ParseError> {
-        let mut parts = Parts::read(bytes, Kind::InvoiceRequest)?;
+        let mut parts = Parts::read(bytes, Message::InvoiceRequest)?;
         let request = parts.request()?;
         check_request(&parts.offer, &request)?;
         Ok(Self {
@@ -182,7 +182,7 @@ impl InvoiceRequest {
 
     /// Answers with an invoice, which repeats all fields of the request, unknown ones too.
     pub fn respond(&self, invoice: &InvoiceFields) -> Result<UnsignedInvoice, BuildError> {
-        UnsignedInvoice::new(self, invoice)
+        UnsignedInvoice::answer(self, invoice)
     }
 
     /// What the payer agreed to pay, as far as the request says it: `None` if the price is in a currency.
@@ -209,79 +209,47 @@ impl fmt::Display for InvoiceRequest {
     }
 }
 
-/// An invoice request that waits for its payer's signature.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnsignedInvoiceRequest(InvoiceRequest);
+impl SignedMessage for InvoiceRequest {
+    type Content = RequestFields;
+}
+
+impl Sealed for InvoiceRequest {
+    const NAME: &'static str = "invoice_request";
+    const SIGNATURE: Field = Field::Signature;
+
+    fn from_signed<C: Verification>(secp: &Secp256k1<C>, bytes: &[u8]) -> Result<Self, ParseError> {
+        Self::from_bytes(secp, bytes)
+    }
+}
+
+/// An invoice request that waits for its payer's signature, by the key of `invreq_payer_id`.
+pub type UnsignedInvoiceRequest = Unsigned<InvoiceRequest>;
 
 impl UnsignedInvoiceRequest {
-    pub(crate) fn new(offer: &[u8], request: &RequestFields) -> Result<Self, BuildError> {
-        if request.metadata.len() < METADATA_LEN_MIN {
-            return Err(BuildError::MetadataTooShort(request.metadata.len()));
-        }
-        if request.amount == Some(Msat::new(0)) {
-            return Err(ParseError::Zero(Field::InvreqAmount).into());
-        }
-        let mut out = StreamBuilder::default();
-        out.copy(offer, &[Range::Offer]);
-        // BOLT 12, the writer: bitcoin is said by saying nothing.
-        let mut request = request.clone();
-        request.chain = request.chain.filter(|chain| *chain != ChainHash::BITCOIN);
-        request.put(&mut out)?;
-        Ok(Self(InvoiceRequest::read(&out.finish())?))
+    pub(crate) fn for_offer(offer: &[u8], request: &RequestFields) -> Result<Self, BuildError> {
+        let request = without_signature(offer, request)?;
+        Ok(Self::new(request.bytes, request.request))
     }
 
     /// What the request says.
     pub const fn request(&self) -> &RequestFields {
-        &self.0.request
-    }
-
-    /// What the key of `invreq_payer_id` signs with BIP 340.
-    pub fn signable_hash(&self) -> [u8; 32] {
-        hash_to_sign(&self.0.bytes)
-    }
-
-    /// With the signature that was made elsewhere.
-    pub fn attach<C: Verification>(
-        self,
-        secp: &Secp256k1<C>,
-        signature: &schnorr::Signature,
-    ) -> Result<InvoiceRequest, BuildError> {
-        let bytes = with_signature(&self.0.bytes, Field::Signature, signature);
-        Ok(InvoiceRequest::from_bytes(secp, &bytes)?)
-    }
-
-    /// Signs here, for those who hold the key.
-    pub fn sign_with_key<C: Signing + Verification>(
-        self,
-        secp: &Secp256k1<C>,
-        payer_key: &SecretKey,
-    ) -> Result<InvoiceRequest, BuildError> {
-        let signature = sign(secp, self.signable_hash(), payer_key);
-        self.attach(secp, &signature)
+        self.content()
     }
 }
 
-pub(crate) fn with_signature(
-    stream: &[u8],
-    field: Field,
-    signature: &schnorr::Signature,
-) -> Vec<u8> {
+/// The request behind the fields of an offer, or of a refund.
+fn without_signature(offer: &[u8], request: &RequestFields) -> Result<InvoiceRequest, BuildError> {
+    if request.metadata.len() < METADATA_LEN_MIN {
+        return Err(BuildError::MetadataTooShort(request.metadata.len()));
+    }
+    if request.amount == Some(Msat::new(0)) {
+        return Err(ParseError::Zero(Field::InvreqAmount).into());
+    }
     let mut out = StreamBuilder::default();
-    out.copy_if(stream, |_| true);
-    out.put(field, signature);
-    out.finish()
-}
-
-pub(crate) fn sign<C: Signing>(
-    secp: &Secp256k1<C>,
-    hash: [u8; 32],
-    key: &SecretKey,
-) -> schnorr::Signature {
-    let keypair = Keypair::from_secret_key(secp, key);
-    secp.sign_schnorr_no_aux_rand(&Message::from_digest(hash), &keypair)
-}
-
-fn hash_to_sign(bytes: &[u8]) -> [u8; 32] {
-    let root = merkle_root(bytes).expect("a request has at least its metadata");
-    signature_hash(NAME, Field::Signature.name(), &root)
+    out.copy(offer, &[Range::Offer]);
+    // BOLT 12, the writer: bitcoin is said by saying nothing.
+    let mut request = request.clone();
+    request.chain = request.chain.filter(|chain| *chain != ChainHash::BITCOIN);
+    request.put(&mut out)?;
+    Ok(InvoiceRequest::read(&out.finish())?)
 }

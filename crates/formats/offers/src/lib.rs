@@ -86,8 +86,8 @@ mod merkle;
 mod name;
 mod offer;
 mod payer_proof;
-
 mod read;
+mod signing;
 mod static_invoice;
 mod stream;
 mod text;
@@ -104,6 +104,7 @@ pub use merkle::{merkle_root, signature_hash};
 pub use name::Bip353Name;
 pub use offer::Offer;
 pub use payer_proof::{Disclosure, PayerProof, UnsignedPayerProof};
+pub use signing::{SignedMessage, Unsigned};
 pub use static_invoice::{StaticInvoice, StaticInvoiceFields, UnsignedStaticInvoice};
 pub use stream::UnknownField;
 pub use txt::TxtError;

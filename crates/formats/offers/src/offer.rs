@@ -67,7 +67,7 @@ impl Offer {
     /// `amount`, if the offer has none; `quantity`, if the offer has `quantity_max`; `bip_353_name`, if
     /// that is where the offer is from.
     pub fn request(&self, request: &RequestFields) -> Result<UnsignedInvoiceRequest, BuildError> {
-        UnsignedInvoiceRequest::new(&self.bytes, request)
+        UnsignedInvoiceRequest::for_offer(&self.bytes, request)
     }
 }
 

@@ -3,7 +3,7 @@
 use alloc::{collections::BTreeSet, string::String, vec::Vec};
 use core::{fmt, str::FromStr};
 
-use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey, Signing, Verification, schnorr};
+use bitcoin::secp256k1::{PublicKey, Secp256k1, Verification, schnorr};
 use fulmen_types::{
     Msat, PaymentHash, PaymentPreimage,
     codec::{BigSize, Encode, Utf8},
@@ -11,15 +11,14 @@ use fulmen_types::{
 
 use crate::{
     BuildError, Field, Invoice, Offer, OfferFields, ParseError,
-    invoice_request::{sign, with_signature},
-    merkle::{Hash32, Leaf, Subtree, Tree, merkle_root, signature_hash, verify},
+    merkle::{Hash32, Leaf, Subtree, Tree, signature_hash, verify},
     read::{Message, Parts, check_node_id},
+    signing::{SignedMessage, Unsigned, hash_to_sign, sealed::Sealed},
     stream::{Range, StreamBuilder, records},
     text,
 };
 
 const PREFIX: &str = "lnp";
-const NAME: &str = "payer_proof";
 /// What is always shown.
 const REQUIRED: [Field; 4] = [
     Field::InvreqPayerId,
@@ -88,14 +87,14 @@ impl PayerProof {
             &proof.missing_hashes,
             &proof.leaf_hashes,
         )?;
-        let hash = signature_hash(crate::invoice::NAME, Field::Signature.name(), &root);
+        let hash = signature_hash(Invoice::NAME, Invoice::SIGNATURE.name(), &root);
         if !verify(secp, &proof.signature, hash, &proof.node_id) {
             return Err(ParseError::WrongSignature(Field::InvoiceNodeId));
         }
         if !verify(
             secp,
             &proof.proof_signature,
-            hash_to_sign(bytes),
+            hash_to_sign::<Self>(bytes),
             &proof.payer_id,
         ) {
             return Err(ParseError::WrongSignature(Field::InvreqPayerId));
@@ -210,11 +209,21 @@ impl fmt::Display for PayerProof {
     }
 }
 
-/// A payer proof that waits for its payer's signature.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnsignedPayerProof {
-    bytes: Vec<u8>,
+impl SignedMessage for PayerProof {
+    type Content = ();
 }
+
+impl Sealed for PayerProof {
+    const NAME: &'static str = "payer_proof";
+    const SIGNATURE: Field = Field::ProofSignature;
+
+    fn from_signed<C: Verification>(secp: &Secp256k1<C>, bytes: &[u8]) -> Result<Self, ParseError> {
+        Self::from_bytes(secp, bytes)
+    }
+}
+
+/// A payer proof that waits for its payer's signature, by the key of `invreq_payer_id`.
+pub type UnsignedPayerProof = Unsigned<PayerProof>;
 
 impl Invoice {
     /// Proves that this invoice was paid, to whom it was shown.
@@ -272,36 +281,7 @@ impl Invoice {
         if let Some(note) = &disclosure.note {
             out.put(Field::ProofNote, &Utf8(note.clone()));
         }
-        Ok(UnsignedPayerProof {
-            bytes: out.finish(),
-        })
-    }
-}
-
-impl UnsignedPayerProof {
-    /// What the key of `invreq_payer_id` signs with BIP 340.
-    pub fn signable_hash(&self) -> [u8; 32] {
-        hash_to_sign(&self.bytes)
-    }
-
-    /// With the signature that was made elsewhere.
-    pub fn attach<C: Verification>(
-        self,
-        secp: &Secp256k1<C>,
-        signature: &schnorr::Signature,
-    ) -> Result<PayerProof, BuildError> {
-        let bytes = with_signature(&self.bytes, Field::ProofSignature, signature);
-        Ok(PayerProof::from_bytes(secp, &bytes)?)
-    }
-
-    /// Signs here, for those who hold the key.
-    pub fn sign_with_key<C: Signing + Verification>(
-        self,
-        secp: &Secp256k1<C>,
-        payer_key: &SecretKey,
-    ) -> Result<PayerProof, BuildError> {
-        let signature = sign(secp, self.signable_hash(), payer_key);
-        self.attach(secp, &signature)
+        Ok(Unsigned::new(out.finish(), ()))
     }
 }
 
@@ -403,9 +383,4 @@ fn invoice_root(
         Some(root) if missing.len() == 0 => Ok(root),
         Some(_) | None => Err(ParseError::MissingHashCount(missing_hashes.len())),
     }
-}
-
-fn hash_to_sign(bytes: &[u8]) -> [u8; 32] {
-    let root = merkle_root(bytes).expect("a proof has at least its preimage");
-    signature_hash(NAME, Field::ProofSignature.name(), &root)
 }

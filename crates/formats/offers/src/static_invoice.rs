@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use bitcoin::{
     constants::ChainHash,
-    secp256k1::{PublicKey, Secp256k1, SecretKey, Signing, Verification, schnorr},
+    secp256k1::{PublicKey, Secp256k1, Verification, schnorr},
 };
 use fulmen_onion::{PaymentPath, blinding::BlindedPath};
 use fulmen_types::{Features, Timestamp, codec::Truncated};
@@ -12,13 +12,12 @@ use fulmen_types::{Features, Timestamp, codec::Truncated};
 use crate::{
     BuildError, CheckError, FallbackAddress, Field, InvoiceRequest, Mpp, Offer, OfferFields,
     ParseError, UnknownField,
-    fields::{List, bits, put_payment_paths},
-    invoice_request::{sign, with_signature},
-    merkle::{merkle_root, signature_hash, verify},
+    fields::{List, bits, expires_at, put_payment_paths},
+    merkle::verify,
     read::{Message, Parts, check_node_id, check_offer},
+    signing::{SignedMessage, Unsigned, hash_to_sign, sealed::Sealed},
     stream::{Range, StreamBuilder, records_in},
 };
-const NAME: &str = "static_invoice";
 
 /// A valid static invoice, signed by its `invoice_node_id`. Its bytes never change; it has no text form.
 ///
@@ -86,10 +85,8 @@ impl StaticInvoiceFields {
 
     /// When the payment must not be tried any more, in seconds since 1970; saturates.
     pub fn expires_at(&self) -> u64 {
-        let expiry = self
-            .relative_expiry
-            .unwrap_or(Self::DEFAULT_RELATIVE_EXPIRY);
-        self.created_at.saturating_add(u64::from(expiry))
+        let default = Self::DEFAULT_RELATIVE_EXPIRY;
+        expires_at(self.created_at, self.relative_expiry, default)
     }
 
     /// Whether that time is over.
@@ -122,7 +119,7 @@ impl StaticInvoice {
         let parsed = Self::read(bytes)?;
         let Self { signature, .. } = &parsed;
         let key = &parsed.invoice.node_id;
-        if !verify(secp, signature, hash_to_sign(bytes), key) {
+        if !verify(secp, signature, hash_to_sign::<Self>(bytes), key) {
             return Err(ParseError::WrongSignature(Field::InvoiceNodeId));
         }
         Ok(parsed)
@@ -190,12 +187,21 @@ impl StaticInvoice {
     }
 }
 
-/// A static invoice that waits for its payee's signature.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnsignedStaticInvoice {
-    bytes: Vec<u8>,
-    invoice: StaticInvoiceFields,
+impl SignedMessage for StaticInvoice {
+    type Content = StaticInvoiceFields;
 }
+
+impl Sealed for StaticInvoice {
+    const NAME: &'static str = "static_invoice";
+    const SIGNATURE: Field = Field::Signature;
+
+    fn from_signed<C: Verification>(secp: &Secp256k1<C>, bytes: &[u8]) -> Result<Self, ParseError> {
+        Self::from_bytes(secp, bytes)
+    }
+}
+
+/// A static invoice that waits for its payee's signature, by the key of `invoice_node_id`.
+pub type UnsignedStaticInvoice = Unsigned<StaticInvoice>;
 
 impl Offer {
     /// Makes a static invoice for this offer, to be handed out by the node at the end of `offer_paths`.
@@ -210,39 +216,14 @@ impl Offer {
         let mut parts = Parts::read(&bytes, Message::StaticInvoice)?;
         let invoice = parts.static_invoice()?;
         check_static(&parts.offer, &invoice)?;
-        Ok(UnsignedStaticInvoice { bytes, invoice })
+        Ok(Unsigned::new(bytes, invoice))
     }
 }
 
 impl UnsignedStaticInvoice {
     /// What the invoice says itself.
     pub const fn invoice(&self) -> &StaticInvoiceFields {
-        &self.invoice
-    }
-
-    /// What the key of `invoice_node_id` signs with BIP 340.
-    pub fn signable_hash(&self) -> [u8; 32] {
-        hash_to_sign(&self.bytes)
-    }
-
-    /// With the signature that was made elsewhere.
-    pub fn attach<C: Verification>(
-        self,
-        secp: &Secp256k1<C>,
-        signature: &schnorr::Signature,
-    ) -> Result<StaticInvoice, BuildError> {
-        let bytes = with_signature(&self.bytes, Field::Signature, signature);
-        Ok(StaticInvoice::from_bytes(secp, &bytes)?)
-    }
-
-    /// Signs here, for those who hold the key.
-    pub fn sign_with_key<C: Signing + Verification>(
-        self,
-        secp: &Secp256k1<C>,
-        node_key: &SecretKey,
-    ) -> Result<StaticInvoice, BuildError> {
-        let signature = sign(secp, self.signable_hash(), node_key);
-        self.attach(secp, &signature)
+        self.content()
     }
 }
 
@@ -257,9 +238,4 @@ fn check_static(offer: &OfferFields, invoice: &StaticInvoiceFields) -> Result<()
         return Err(ParseError::SeveralChains);
     }
     check_node_id(offer, invoice.node_id)
-}
-
-fn hash_to_sign(bytes: &[u8]) -> [u8; 32] {
-    let root = merkle_root(bytes).expect("a static invoice has at least its node id");
-    signature_hash(NAME, Field::Signature.name(), &root)
 }
