@@ -8,7 +8,7 @@ use bitcoin::{
 };
 use fulmen_channel::{Channel, UpdateState, channel_key, htlc_key, remote_commitment_key};
 use fulmen_node::{
-    ActionKind, Ask, Block, BlockId, Boot, ChannelState, ConnEpoch, Effects, Input, Node,
+    ActionKind, Ask, Block, BlockId, Boot, ChannelState, ConnEpoch, Effects, Input, Lane, Node,
     ReleaseClass,
 };
 use fulmen_payments::HtlcLink;
@@ -106,6 +106,7 @@ impl World {
     pub(crate) fn check_message(
         &mut self,
         index: usize,
+        lane: Lane,
         message: &OutMessage,
     ) -> Result<(), String> {
         match message {
@@ -118,6 +119,13 @@ impl World {
             | OutMessage::CommitmentSigned { request, .. } => {
                 self.check_punishable(index, request)?;
                 self.check_signing(index, request)
+            }
+            // Both ends forget with the connection what no signature covers; what the node said before it
+            // ended one leaves all the same (rule 12).
+            OutMessage::Ready(Message::UpdateAddHtlc(_))
+                if self.hosts[index].outbox.is_ending(lane.peer, lane.epoch) =>
+            {
+                Ok(())
             }
             OutMessage::Ready(Message::UpdateAddHtlc(add)) => {
                 self.check_offer(index, &add.channel_id, add.id)

@@ -229,7 +229,7 @@ impl World {
         if self.hosts[index].connections.get(&lane.peer) != Some(&lane.epoch.0) {
             return;
         }
-        if let Err(what) = self.check_message(index, &message) {
+        if let Err(what) = self.check_message(index, lane, &message) {
             return self.blame(index, format!("n{index}: {what}"));
         }
         let name = message.name();

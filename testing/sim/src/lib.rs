@@ -88,8 +88,25 @@ pub fn run(seed: u64) -> Outcome {
 
 /// Runs a plan. A panic anywhere in it is a failure like others.
 pub fn run_plan(plan: Plan, options: Options) -> Outcome {
-    let seed = plan.seed;
-    let mut world = World::new(plan, options);
+    let rng = Rng::new(plan.seed.wrapping_mul(0x9e37_79b9) ^ 0x51);
+    run_world(World::new(plan, rng, options))
+}
+
+/// Runs a world in which the bytes make the choices, first those of the plan, then those on the way; when they
+/// are used up chance goes on. So a fuzzing engine can look for what seeds seldom reach.
+pub fn run_script(script: &[u8], options: Options) -> Outcome {
+    let seed = script
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    let mut rng = Rng::scripted(seed, script);
+    let plan = Plan::draw_from(seed, &mut rng);
+    run_world(World::new(plan, rng, options))
+}
+
+fn run_world(mut world: World) -> Outcome {
+    let seed = world.plan.seed;
     let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
     if let Err(panic) = ran {
         let text = panic

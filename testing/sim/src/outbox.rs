@@ -93,6 +93,13 @@ impl Outbox {
         self.begun.remove(&(peer, epoch));
     }
 
+    /// Whether the node has ended a connection, and only what it said before is still to leave.
+    pub(crate) fn is_ending(&self, peer: PublicKey, epoch: ConnEpoch) -> bool {
+        self.waiting.iter().any(|w| {
+            matches!(&w.kind, ActionKind::Disconnect { peer: p, epoch: e, .. } if (*p, *e) == (peer, epoch))
+        })
+    }
+
     /// How many actions wait.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()

@@ -134,9 +134,11 @@ impl World {
         }
     }
 
-    /// Nothing goes wrong any more.
+    /// Nothing goes wrong any more, and what stalls goes on: blocks may come fast from now on, and a stall of
+    /// many blocks is beyond the budget.
     fn calm(&mut self) {
         self.parted.clear();
+        self.end_stalls();
         self.faults = Faults {
             outage: 1,
             ..Faults::default()
@@ -192,15 +194,21 @@ impl World {
         };
         self.tasks_are_over()
             && self.users.payments.values().all(|p| {
-                let told =
-                    p.sent.is_some() || self.is_villain(p.ends.0) || self.is_villain(p.ends.1);
+                let told = p.sent.is_some()
+                    || self.is_villain(p.ends.0)
+                    || self.is_villain(p.ends.1)
+                    || self.waits_for_the_market(p.amount_msat);
                 let again = p.again.as_ref();
                 told && again.is_none_or(|a| {
-                    a.sent.is_some() || self.is_villain(a.host) || self.is_villain(p.ends.1)
+                    a.sent.is_some()
+                        || self.waits_for_the_market(p.amount_msat)
+                        || self.is_villain(a.host)
+                        || self.is_villain(p.ends.1)
                 })
             })
             && self.honest(&nodes).all(|node| {
-                node.payments().next().is_none()
+                node.payments()
+                    .all(|p| self.waits_for_the_market(p.request.amount.to_msat()))
                     && node.channels_info().iter().all(|c| {
                         let on_chain = matches!(
                             c.state,
@@ -226,16 +234,29 @@ impl World {
     /// Whether users have all that they wanted, as far as it depends on honest nodes.
     fn tasks_are_over(&self) -> bool {
         self.users.tasks.iter().all(|task| {
-            let of_villain = match &task.kind {
+            let is_sent = task.stage == Stage::Waiting;
+            let excused = match &task.kind {
                 TaskKind::Open(_) => false,
-                TaskKind::Pay(plan) => self.is_villain(plan.from) || self.is_villain(plan.to),
+                TaskKind::Pay(plan) => {
+                    self.is_villain(plan.from)
+                        || self.is_villain(plan.to)
+                        || (is_sent && self.waits_for_the_market(plan.amount_msat))
+                }
                 TaskKind::PayAgain { plan, from, .. } => {
-                    self.is_villain(*from) || self.is_villain(plan.to)
+                    self.is_villain(*from)
+                        || self.is_villain(plan.to)
+                        || (is_sent && self.waits_for_the_market(plan.amount_msat))
                 }
                 TaskKind::Close { by, .. } => self.is_villain(*by),
             };
-            task.is_over() || of_villain
+            task.is_over() || excused
         })
+    }
+
+    /// Whether an HTLC of so much may lie on chain until fees fall: it is worth less than what the miners of this
+    /// run ask for its claim, and while nobody claims it its payer can't know how it ends.
+    fn waits_for_the_market(&self, amount_msat: u64) -> bool {
+        self.plan.fee_market && self.may_be_trimmed(amount_msat)
     }
 
     fn is_closed(&self) -> bool {
@@ -453,8 +474,9 @@ impl World {
                 (Some(_), None) if paid == 0 => {}
                 // Somebody on the way kept the preimage to itself and lost by it.
                 (Some(_), Some(_)) if self.villainy.on => {}
-                // An HTLC without an output is lost to whom has it, when its channel is closed by force.
-                (Some(_), _) if self.may_be_trimmed(payment.amount_msat) => {}
+                // An HTLC without an output, or one that is not worth its claim, is lost to whom has it, when its
+                // channel is closed by force.
+                (_, _) if self.may_be_trimmed(payment.amount_msat) => {}
                 (sent, received) => {
                     self.fail(format!(
                         "payment {hash}: sent {sent:?}, received {received:?}"

@@ -200,7 +200,11 @@ pub struct Plan {
 impl Plan {
     /// The plan of a seed.
     pub fn draw(seed: u64) -> Self {
-        let rng = &mut Rng::new(seed);
+        Self::draw_from(seed, &mut Rng::new(seed))
+    }
+
+    /// The plan that a stream of chance gives, under the name of a seed.
+    pub fn draw_from(seed: u64, rng: &mut Rng) -> Self {
         let nodes = match rng.below(10) {
             0..4 => 2,
             4..7 => 3,

@@ -107,6 +107,24 @@ impl World {
         }
     }
 
+    /// What is under way arrives, in its order.
+    pub(crate) fn end_stalls(&mut self) {
+        let now = self.now;
+        let mut arriving = Vec::new();
+        for (id, connection) in &mut self.connections {
+            for side in 0..2 {
+                if connection.last[side] > now + self.faults.delay {
+                    connection.last[side] = now;
+                    arriving.extend(connection.to[side].iter().map(|_| (*id, side)));
+                }
+            }
+        }
+        for (connection, side) in arriving {
+            // The later delivery that was arranged for it finds nothing.
+            self.after(1, Happening::Deliver { connection, side });
+        }
+    }
+
     /// The next item arrives.
     pub(crate) fn deliver(&mut self, id: u64, side: usize) {
         let Some(connection) = self.connections.get_mut(&id) else {

@@ -236,8 +236,7 @@ pub(crate) struct World {
 
 impl World {
     /// The world of a plan, before anything has happened.
-    pub(crate) fn new(plan: Plan, options: Options) -> Self {
-        let mut rng = Rng::new(plan.seed.wrapping_mul(0x9e37_79b9) ^ 0x51);
+    pub(crate) fn new(plan: Plan, mut rng: Rng, options: Options) -> Self {
         let mut chain = Chain::new(Config {
             block_interval: 600,
             ..Config::default()

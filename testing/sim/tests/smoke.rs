@@ -35,6 +35,19 @@ fn the_same_seed_gives_the_same_run() {
 }
 
 #[test]
+fn bytes_make_the_choices_as_seeds_do() {
+    let script: Vec<u8> = (0..=255).collect();
+    let run = |script: &[u8]| fulmen_sim::run_script(script, Options::default());
+    let outcome = run(&script);
+    assert_eq!(outcome.failure, None);
+    assert_eq!(run(&script).hash, outcome.hash);
+    // One byte is one choice, in the plan or on the way.
+    let mut other = script.clone();
+    other[255] ^= 1;
+    assert_ne!(run(&other).hash, outcome.hash);
+}
+
+#[test]
 fn what_once_failed_fails_no_more() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("plans");
     let mut count = 0;
