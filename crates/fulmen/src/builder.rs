@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -14,12 +14,13 @@ use bitcoin::{
     secp256k1::PublicKey,
 };
 use fulmen_background_processor::{
-    Broadcaster, ChainSource, Clock, Connector, DriverConfig, EventHandler, FeeEstimator,
-    NoEventHandler, NodeHandle, PeerSource, Ports, Restore, Router, Start, SystemClock, Wallet,
-    bitcoind::BitcoindChain, tcp::connect_over_tcp,
+    Broadcaster, ChainSource, Clock, Connector, DriverConfig, DriverError, EventHandler,
+    FeeEstimator, NoEventHandler, NodeHandle, PeerSource, Ports, Restore, Router, Start,
+    SystemClock, Wallet, bitcoind::BitcoindChain, tcp::connect_over_tcp,
 };
 use fulmen_block_sync::{Auth, Bitcoind, BitcoindConfig, BlockRef, FeeFallback, FollowConfig};
-use fulmen_net_tokio::NetConfig;
+use fulmen_connect::{ConnectConfig, ConnectionPolicy, StandardPolicy};
+use fulmen_net_tokio::{Connections, NetConfig};
 use fulmen_node::{BlockId, Node, NodeConfig};
 use fulmen_persister::{EdgeStore, SqliteStore, Store};
 use fulmen_signer::{KeysManager, Signer};
@@ -32,6 +33,7 @@ use tokio::sync::watch;
 use crate::{
     BuildError, RunningNode,
     birth::{birthday, first_tip, node_start},
+    connections::{NodeDirectory, default_limits, load_memory, save_memory},
     fees::RememberedFees,
     graph_file, liquidity_file,
     running::{self, Background},
@@ -63,6 +65,8 @@ impl std::fmt::Debug for ChainPorts {
     }
 }
 
+type MakePolicy = Box<dyn FnOnce(&[u8]) -> Box<dyn ConnectionPolicy> + Send>;
+
 /// Puts a node together and starts it.
 ///
 /// What is not said otherwise: SQLite stores in the data directory, keys in memory from a seed, a wallet by
@@ -84,6 +88,9 @@ pub struct Builder {
     chain: Option<ChainPorts>,
     peers: Option<(Arc<dyn Connector>, Box<dyn PeerSource>)>,
     net: NetConfig,
+    limits: ConnectConfig,
+    policy: Option<MakePolicy>,
+    dns_seeds: Option<Vec<String>>,
     listen: Option<SocketAddr>,
     router: Option<Arc<dyn Router>>,
     events: Arc<dyn EventHandler>,
@@ -123,6 +130,9 @@ impl Builder {
             chain: None,
             peers: None,
             net: NetConfig::default(),
+            limits: default_limits(network),
+            policy: None,
+            dns_seeds: None,
             listen: None,
             router: None,
             events: Arc::new(NoEventHandler),
@@ -253,6 +263,32 @@ impl Builder {
         self
     }
 
+    /// Limits and times of the standard connection policy: slots, waits, how many strangers to dial.
+    #[must_use]
+    pub fn connect_config(mut self, change: impl FnOnce(&mut ConnectConfig)) -> Self {
+        change(&mut self.limits);
+        self
+    }
+
+    /// Another policy of when to connect and with whom. It is made from what the last one wanted to remember,
+    /// nothing for a new node.
+    #[must_use]
+    pub fn connections(
+        mut self,
+        make: impl FnOnce(&[u8]) -> Box<dyn ConnectionPolicy> + Send + 'static,
+    ) -> Self {
+        self.policy = Some(Box::new(make));
+        self
+    }
+
+    /// The DNS seeds that are asked for peers when nobody else is known (BOLT 10); none asks nobody. Without
+    /// this, those that are known for the network.
+    #[must_use]
+    pub fn dns_seeds(mut self, seeds: Vec<String>) -> Self {
+        self.dns_seeds = Some(seeds);
+        self
+    }
+
     /// Time-outs and limits of connections over TCP.
     #[must_use]
     pub fn net(mut self, net: NetConfig) -> Self {
@@ -319,10 +355,14 @@ impl Builder {
             None => self.on_bitcoind(is_new, &stop, &mut background).await?,
         };
         let (fees, feerates) = RememberedFees::new(parts.fees);
-        let (connector, peers, listening) = match self.peers.take() {
-            Some((connector, peers)) => (connector, peers, None),
+        let node_handle = Arc::new(OnceLock::new());
+        let (connector, peers, listening, net) = match self.peers.take() {
+            Some((connector, peers)) => (connector, peers, None, None),
             None => {
-                let (tcp, peers) = connect_over_tcp(self.net.clone(), Arc::clone(&signer));
+                let connections = self.make_connections(node_id, Arc::clone(&node_handle))?;
+                let (tcp, peers) =
+                    connect_over_tcp(self.net.clone(), Arc::clone(&signer), connections);
+                let net = tcp.net().clone();
                 let listening = match self.listen {
                     Some(address) => Some(tcp.net().listen(&address.to_string()).await.map_err(
                         |error| BuildError::Listen {
@@ -334,7 +374,7 @@ impl Builder {
                 };
                 let connector: Arc<dyn Connector> = Arc::new(tcp);
                 let peers: Box<dyn PeerSource> = Box::new(peers);
-                (connector, peers, listening)
+                (connector, peers, listening, Some(net))
             }
         };
         let (router, own_router): (Arc<dyn Router>, _) = match self.router {
@@ -360,6 +400,8 @@ impl Builder {
         let restore = restorer(self.config, self.data_dir.clone(), node_id, parts.start);
         let (handle, driver) =
             fulmen_background_processor::start(self.driver, store, restore, ports)?;
+        // Nobody else sets it.
+        let _ = node_handle.set(handle.clone());
         if let Some(wallet) = &parts.wallet {
             free_fundings(&handle, wallet).await?;
             background.spawn(rebroadcast(
@@ -367,6 +409,10 @@ impl Builder {
                 Arc::clone(&parts.broadcaster),
                 stop.subscribe(),
             ));
+        }
+        if let (Some(net), Some(dir)) = (&net, &self.data_dir) {
+            let saving = save_memory(net.clone(), dir.clone(), stop.subscribe());
+            background.spawn_to_end(saving);
         }
         if let Some(dir) = self.data_dir {
             let saving = running::save_caches(
@@ -381,6 +427,7 @@ impl Builder {
         Ok(RunningNode {
             node_id,
             listening,
+            net,
             handle,
             driver,
             outcome: None,
@@ -391,6 +438,35 @@ impl Builder {
             stop,
             background,
             own_edge: parts.own_edge,
+        })
+    }
+
+    fn make_connections(
+        &mut self,
+        node_id: PublicKey,
+        handle: Arc<OnceLock<NodeHandle<Node>>>,
+    ) -> Result<Connections, BuildError> {
+        let memory = self.data_dir.as_deref().map(load_memory);
+        let memory = memory.unwrap_or_default();
+        let policy = match self.policy.take() {
+            Some(make) => make(&memory),
+            None => {
+                let mut seed = [0; 32];
+                getrandom::fill(&mut seed).map_err(|e| DriverError::Entropy(e.to_string()))?;
+                let limits = self.limits.clone();
+                Box::new(StandardPolicy::new(limits, seed, &memory))
+            }
+        };
+        let network = self.config.network;
+        let seeds = if self.limits.bootstrap {
+            self.dns_seeds.take()
+        } else {
+            Some(Vec::new())
+        };
+        let directory = NodeDirectory::new(node_id.into(), network, seeds, handle);
+        Ok(Connections {
+            policy,
+            directory: Arc::new(directory),
         })
     }
 

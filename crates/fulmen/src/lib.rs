@@ -7,7 +7,8 @@
 //! | [`types`], [`wire`], [`noise`], [`onion`], [`invoice`], [`offers`] | codecs, without state |
 //! | [`tx`], [`signer`], [`channel`], [`enforce`], [`gossip`], [`router`], [`payments`] | deterministic state machines |
 //! | [`node`] | all of them as one: an input in, effects out |
-//! | [`persister`], [`block_sync`], [`net_tokio`], [`wallet`], [`background_processor`] | adapters to disk, chain, network, coins and time |
+//! | [`connect`] | when to connect and with whom: a policy without IO |
+//! | [`persister`], [`block_sync`], [`net_tokio`], [`dns`], [`wallet`], [`background_processor`] | adapters to disk, chain, network, coins and time |
 //!
 //! [`Builder`] puts a running node together: SQLite, Bitcoin Core, TCP and an on-chain wallet unless you
 //! say otherwise, and each of them can be replaced.
@@ -82,6 +83,7 @@
 
 mod birth;
 mod builder;
+mod connections;
 mod error;
 mod fees;
 mod graph_file;
@@ -98,6 +100,8 @@ pub use running::RunningNode;
 pub use fulmen_background_processor as background_processor;
 pub use fulmen_block_sync as block_sync;
 pub use fulmen_channel as channel;
+pub use fulmen_connect as connect;
+pub use fulmen_dns as dns;
 pub use fulmen_enforce as enforce;
 pub use fulmen_gossip as gossip;
 pub use fulmen_invoice as invoice;

@@ -5,6 +5,7 @@ use std::{fmt, future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::
 use bitcoin::secp256k1::PublicKey;
 use fulmen_background_processor::{Broadcaster, DriverError, DriverTask, LocalRouter, NodeHandle};
 use fulmen_block_sync::Status;
+use fulmen_net_tokio::Net;
 use fulmen_node::{Command, CommandError, CommandId, Node, Reply};
 use fulmen_persister::EdgeStore;
 use fulmen_types::Feerates;
@@ -24,6 +25,7 @@ const LAST_SAVE: Duration = Duration::from_secs(3);
 pub struct RunningNode {
     pub(crate) node_id: PublicKey,
     pub(crate) listening: Option<SocketAddr>,
+    pub(crate) net: Option<Net>,
     pub(crate) handle: NodeHandle<Node>,
     pub(crate) driver: DriverTask,
     pub(crate) outcome: Option<Result<(), DriverError>>,
@@ -54,6 +56,12 @@ impl RunningNode {
     /// Where peers connect, if anywhere.
     pub const fn listening(&self) -> Option<SocketAddr> {
         self.listening
+    }
+
+    /// The connections over TCP, for what users want of them: who is banned, who is connected and since when.
+    /// `None` when the builder was given another way to reach peers.
+    pub const fn connections(&self) -> Option<&Net> {
+        self.net.as_ref()
     }
 
     /// Commands with ids of your own, queries, events, the status. Clones are handles of the same node.

@@ -48,6 +48,7 @@ pub(crate) fn classes(effects: &Effects) -> Result<(), String> {
             ActionKind::Ask { ask, .. } => at_once && !matches!(ask, Ask::Record(_) | Ask::Utxo(_)),
             ActionKind::Connect { .. }
             | ActionKind::StopConnecting { .. }
+            | ActionKind::Misbehaved { .. }
             | ActionKind::WatchOutpoint { .. }
             | ActionKind::WatchScript { .. }
             | ActionKind::Learn(_)

@@ -289,6 +289,7 @@ impl World {
             ActionKind::StopConnecting { peer } => {
                 self.hosts[index].keep.remove(&peer);
             }
+            ActionKind::Misbehaved { .. } => {}
             ActionKind::Broadcast { id, package } => self.broadcast(index, id, package),
             ActionKind::WatchOutpoint { outpoint, from, .. } => {
                 self.hosts[index].outpoints.insert(outpoint);

@@ -419,7 +419,7 @@ impl<H: Heart> Driver<H> {
                     reason,
                 } => {
                     log_disconnect(&peer.to_string(), &reason);
-                    self.outside.connector.disconnect(peer, epoch);
+                    self.outside.connector.disconnect(peer, epoch, &reason);
                 }
                 Released::Do(kind) => self.act(kind),
             }
@@ -447,6 +447,10 @@ impl<H: Heart> Driver<H> {
                 self.outside.connector.connect(peer, addresses);
             }
             ActionKind::StopConnecting { peer } => self.outside.connector.stop_connecting(peer),
+            ActionKind::Misbehaved { peer, why } => {
+                tracing::debug!(%peer, why, "the peer broke a rule of gossip");
+                self.outside.connector.misbehaved(peer);
+            }
             ActionKind::Broadcast { id, package } => self.outside.broadcast(id, package),
             ActionKind::WatchOutpoint {
                 outpoint,

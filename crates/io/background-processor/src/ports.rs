@@ -11,8 +11,9 @@ use std::{
 use bitcoin::{OutPoint, ScriptBuf, Transaction, TxOut, secp256k1::PublicKey};
 use fulmen_gossip::NetworkGraph;
 use fulmen_node::{
-    BlockId, BroadcastAnswer, Coin, CoinPurpose, CoinRequest, ConnEpoch, FundingRequest, Input,
-    NumberedEvent, PeerAddress, RouteQuery, RouteReport, UtxoAnswer, WalletBalance, WalletError,
+    BlockId, BroadcastAnswer, Coin, CoinPurpose, CoinRequest, ConnEpoch, DisconnectReason,
+    FundingRequest, Input, NumberedEvent, PeerAddress, RouteQuery, RouteReport, UtxoAnswer,
+    WalletBalance, WalletError,
 };
 use fulmen_signer::Signer;
 use fulmen_types::{BlockHeight, Feerates, ShortChannelId, Timestamp};
@@ -110,10 +111,13 @@ pub trait Connector: Send + Sync {
     /// Sends a message on a connection, in the order of the calls; nowhere when that has ended.
     fn send(&self, peer: PublicKey, epoch: ConnEpoch, message: &Message);
 
-    /// Ends a connection once what was sent before is out.
-    fn disconnect(&self, peer: PublicKey, epoch: ConnEpoch);
+    /// Ends a connection once what was sent before is out. The reason says whether the peer is to blame.
+    fn disconnect(&self, peer: PublicKey, epoch: ConnEpoch, reason: &DisconnectReason);
 
-    /// Connects once.
+    /// A peer broke a rule of gossip. What follows from it is the connector's to decide.
+    fn misbehaved(&self, _peer: PublicKey) {}
+
+    /// Connects once, because a user wants it.
     fn connect(&self, peer: PublicKey, addresses: Vec<PeerAddress>);
 
     /// Connects, and again whenever the connection ends.

@@ -7,8 +7,9 @@ use std::{
 };
 
 use bitcoin::secp256k1::PublicKey;
-use fulmen_net_tokio::{Epoch, Initiator, Net, NetConfig, NetEvent, SendError};
-use fulmen_node::{ConnEpoch, Direction, Input, PeerAddress};
+use fulmen_connect::Offence;
+use fulmen_net_tokio::{Connections, Epoch, Initiator, Net, NetConfig, NetEvent, SendError};
+use fulmen_node::{ConnEpoch, Direction, DisconnectReason, Input, PeerAddress};
 use fulmen_noise::{Ecdh, EcdhUnavailable};
 use fulmen_signer::{Signer, SigningAnswer, SigningRequest};
 use fulmen_wire::Message;
@@ -16,9 +17,13 @@ use tokio::sync::mpsc;
 
 use crate::ports::{Connector, PeerSource};
 
-/// Connects with peers over TCP. To be called within a tokio runtime.
-pub fn connect_over_tcp(config: NetConfig, signer: Arc<dyn Signer>) -> (TcpConnector, TcpPeers) {
-    let (net, events) = Net::start(config, Arc::new(SignerKey(signer)));
+/// Connects with peers over TCP, when and with whom the policy says. To be called within a tokio runtime.
+pub fn connect_over_tcp(
+    config: NetConfig,
+    signer: Arc<dyn Signer>,
+    connections: Connections,
+) -> (TcpConnector, TcpPeers) {
+    let (net, events) = Net::start(config, Arc::new(SignerKey(signer)), connections);
     (TcpConnector { net }, TcpPeers { events })
 }
 
@@ -50,7 +55,7 @@ pub struct TcpConnector {
 }
 
 impl TcpConnector {
-    /// The network, for listening.
+    /// The network, for listening, and for what users want of connections.
     pub fn net(&self) -> &Net {
         &self.net
     }
@@ -68,13 +73,27 @@ impl Connector for TcpConnector {
             Err(SendError::TooLong) => {
                 // The peer waits for it, and can't be told: a new connection is the way on.
                 tracing::error!(%peer, name = message.name(), "a message is too long to be sent");
-                self.net.disconnect(peer, Epoch(epoch.0));
+                self.net.disconnect(peer, Epoch(epoch.0), None);
             }
         }
     }
 
-    fn disconnect(&self, peer: PublicKey, epoch: ConnEpoch) {
-        self.net.disconnect(peer, Epoch(epoch.0));
+    fn disconnect(&self, peer: PublicKey, epoch: ConnEpoch, reason: &DisconnectReason) {
+        let blame = match reason {
+            DisconnectReason::ProtocolViolation(_) => Some(Offence::Violation),
+            DisconnectReason::Incompatible(_) => Some(Offence::Incompatible),
+            DisconnectReason::Timeout => Some(Offence::Silent),
+            DisconnectReason::Requested => {
+                self.net.rest(peer);
+                None
+            }
+            DisconnectReason::Replaced | DisconnectReason::ChannelReset => None,
+        };
+        self.net.disconnect(peer, Epoch(epoch.0), blame);
+    }
+
+    fn misbehaved(&self, peer: PublicKey) {
+        self.net.misbehaved(peer, Offence::Gossip);
     }
 
     fn connect(&self, peer: PublicKey, to: Vec<PeerAddress>) {
@@ -82,11 +101,11 @@ impl Connector for TcpConnector {
     }
 
     fn keep_connected(&self, peer: PublicKey, to: Vec<PeerAddress>) {
-        self.net.want(peer, addresses(to));
+        self.net.keep_connected(peer, addresses(to));
     }
 
     fn stop_connecting(&self, peer: PublicKey) {
-        self.net.unwant(peer);
+        self.net.stop_connecting(peer);
     }
 
     fn shutdown(&self) {

@@ -24,9 +24,9 @@ use fulmen_background_processor::{
 use fulmen_gossip::{GraphWriter, NetworkGraph, NewChannel, Policy};
 use fulmen_node::{
     Action, ActionKind, Answer, Ask, BlockId, BroadcastAnswer, Coin, CoinPurpose, CoinRequest,
-    Command, CommandError, CommandId, ConnEpoch, Direction, Effects, Event, FundingRequest, Input,
-    NumberedEvent, PeerAddress, ReleaseClass, Reply, RequestId, RouteQuery, RouteReport,
-    UtxoAnswer, WalletBalance, WalletError,
+    Command, CommandError, CommandId, ConnEpoch, Direction, DisconnectReason, Effects, Event,
+    FundingRequest, Input, NumberedEvent, PeerAddress, ReleaseClass, Reply, RequestId, RouteQuery,
+    RouteReport, UtxoAnswer, WalletBalance, WalletError,
 };
 use fulmen_payments::RouteQuestion;
 use fulmen_persister::{FileStore, KeyValue, Position, Store, StoreError};
@@ -318,7 +318,7 @@ impl Connector for World {
             .unwrap()
             .push((epoch.0, message.name().to_owned()));
     }
-    fn disconnect(&self, _peer: PublicKey, _epoch: ConnEpoch) {}
+    fn disconnect(&self, _peer: PublicKey, _epoch: ConnEpoch, _reason: &DisconnectReason) {}
     fn connect(&self, _peer: PublicKey, _addresses: Vec<PeerAddress>) {}
     fn keep_connected(&self, _peer: PublicKey, _addresses: Vec<PeerAddress>) {}
     fn stop_connecting(&self, _peer: PublicKey) {}

@@ -16,11 +16,12 @@ use fulmen_background_processor::{
     Wallet, bitcoind::BitcoindChain, start, tcp::connect_over_tcp,
 };
 use fulmen_block_sync::{Auth, Bitcoind, BitcoindConfig, FeeFallback, FollowConfig};
+use fulmen_connect::ConnectConfig;
 use fulmen_devchain::{
     Faucet,
     server::{DevchainServer, ServerConfig},
 };
-use fulmen_net_tokio::NetConfig;
+use fulmen_net_tokio::{Connections, NetConfig};
 use fulmen_node::{
     BlockId, ChannelSelector, CloseMode, Coin, CoinPurpose, CoinRequest, Command, CommandId, Event,
     FundingRequest, Node, NodeConfig, OpenChannelCommand, PayCommand, PeerAddress, Reply,
@@ -83,7 +84,11 @@ impl TestNode {
             FeeFallback::default(),
             None,
         ));
-        let (connector, peers) = connect_over_tcp(NetConfig::default(), signer.clone());
+        let (connector, peers) = connect_over_tcp(
+            NetConfig::default(),
+            signer.clone(),
+            Connections::standard(ConnectConfig::default()),
+        );
         let address = connector.net().listen(listen).await.unwrap().to_string();
         let tip = server.with_chain(|c| BlockId {
             height: BlockHeight::new(c.height()),

@@ -186,6 +186,8 @@ pub enum Refusal {
     Crowded,
     /// It gave way to another.
     Evicted,
+    /// A newer attempt with the same peer takes its place.
+    Replaced,
     /// It is not wanted any more.
     Unwanted,
 }
@@ -198,6 +200,7 @@ impl fmt::Display for Refusal {
             Self::Full => "all slots are taken",
             Self::Crowded => "there are enough connections from its network",
             Self::Evicted => "it gave way to another",
+            Self::Replaced => "a newer attempt takes its place",
             Self::Unwanted => "it is not wanted any more",
         })
     }

@@ -1,4 +1,4 @@
-//! Limits and times.
+//! Limits and times of connections. How many there are, and with whom, is the policy's to say.
 
 use std::time::Duration;
 
@@ -15,18 +15,10 @@ pub struct NetConfig {
     pub idle_timeout: Duration,
     /// How long a write, and the last words before a disconnect, may be stuck.
     pub write_timeout: Duration,
-    /// The most inbound connections with peers that are not wanted.
-    pub max_inbound: usize,
-    /// The most inbound connections whose handshake is under way.
-    pub max_handshakes: usize,
     /// How many events wait for the driver before connections are no longer read.
     pub event_queue: usize,
     /// The most bytes that wait to be sent on a connection; at more it is closed.
     pub send_queue_bytes: usize,
-    /// The first wait before dialling a wanted peer again; it doubles with each failure.
-    pub min_backoff: Duration,
-    /// The longest wait before dialling a wanted peer again.
-    pub max_backoff: Duration,
 }
 
 impl Default for NetConfig {
@@ -37,12 +29,8 @@ impl Default for NetConfig {
             ping_interval: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(30),
-            max_inbound: 256,
-            max_handshakes: 64,
             event_queue: 128,
             send_queue_bytes: 16 * 1024 * 1024,
-            min_backoff: Duration::from_millis(500),
-            max_backoff: Duration::from_secs(60),
         }
     }
 }

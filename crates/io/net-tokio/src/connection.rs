@@ -3,6 +3,7 @@
 use std::pin::pin;
 
 use bitcoin::secp256k1::PublicKey;
+use fulmen_connect::Offence;
 use fulmen_noise::{Decryptor, Encryptor};
 use fulmen_wire::{Message, Ping};
 use tokio::{
@@ -29,12 +30,36 @@ pub(crate) struct Connection<'a> {
     pub(crate) queue: &'a SendQueue,
 }
 
+/// How a connection ended.
+pub(crate) struct End {
+    /// Why, for the log.
+    pub(crate) reason: String,
+    /// What the peer did, if it is to blame.
+    pub(crate) offence: Option<Offence>,
+}
+
+impl End {
+    fn new(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            offence: None,
+        }
+    }
+
+    fn blamed(reason: impl Into<String>, offence: Offence) -> Self {
+        Self {
+            reason: reason.into(),
+            offence: Some(offence),
+        }
+    }
+}
+
 /// How reading ended.
 enum ReadEnd {
     /// There is nobody left to tell.
-    Gone(String),
+    Gone(End),
     /// The peer is at fault, and a warning is under way.
-    Fault(String),
+    Fault(End),
 }
 
 impl Connection<'_> {
@@ -45,7 +70,7 @@ impl Connection<'_> {
         (encryptor, decryptor): (Encryptor, Decryptor),
         early: Vec<u8>,
         mut kill: watch::Receiver<bool>,
-    ) -> String {
+    ) -> End {
         let mut reading = pin!(self.read(read, decryptor, early));
         let mut writing = pin!(self.write(write, encryptor));
         let mut fault = None;
@@ -60,7 +85,9 @@ impl Connection<'_> {
                 },
                 why = &mut writing => return fault.unwrap_or(why),
                 // An error says that the owner is gone.
-                _ = kill.wait_for(|kill| *kill) => return fault.unwrap_or("ended by us".to_owned()),
+                _ = kill.wait_for(|kill| *kill) => {
+                    return fault.unwrap_or_else(|| End::new("ended by us"));
+                }
             }
         }
     }
@@ -91,7 +118,9 @@ impl Connection<'_> {
                         pinged = false;
                     }
                     Ok(None) => break,
-                    Err(error) => return ReadEnd::Gone(error.to_string()),
+                    Err(error) => {
+                        return ReadEnd::Gone(End::blamed(error.to_string(), Offence::BadBytes));
+                    }
                 }
             }
             // Time that we spent waiting for the driver is not held against the peer: the clock starts
@@ -102,10 +131,12 @@ impl Connection<'_> {
                 last_message + self.config().ping_interval
             };
             let count = match timeout_at(deadline, socket.read(&mut chunk)).await {
-                Ok(Ok(0)) => return ReadEnd::Gone("the peer closed the connection".to_owned()),
+                Ok(Ok(0)) => return ReadEnd::Gone(End::new("the peer closed the connection")),
                 Ok(Ok(count)) => count,
-                Ok(Err(error)) => return ReadEnd::Gone(error.to_string()),
-                Err(_) if pinged => return ReadEnd::Gone("the peer went silent".to_owned()),
+                Ok(Err(error)) => return ReadEnd::Gone(End::new(error.to_string())),
+                Err(_) if pinged => {
+                    return ReadEnd::Gone(End::blamed("the peer went silent", Offence::Silent));
+                }
                 Err(_) => {
                     pinged = true;
                     let ping = Ping {
@@ -139,7 +170,7 @@ impl Connection<'_> {
                 };
                 match self.shared.events.send(event).await {
                     Ok(()) => None,
-                    Err(_) => Some(ReadEnd::Gone("shutting down".to_owned())),
+                    Err(_) => Some(ReadEnd::Gone(End::new("shutting down"))),
                 }
             }
             Err(error) => {
@@ -149,13 +180,13 @@ impl Connection<'_> {
                     .await;
                 error
                     .closes_connection()
-                    .then(|| ReadEnd::Fault(error.to_string()))
+                    .then(|| ReadEnd::Fault(End::blamed(error.to_string(), Offence::BadBytes)))
             }
         }
     }
 
     /// Writes what is queued until the queue is closed and empty.
-    async fn write(&self, mut socket: OwnedWriteHalf, mut encryptor: Encryptor) -> String {
+    async fn write(&self, mut socket: OwnedWriteHalf, mut encryptor: Encryptor) -> End {
         let mut out = Vec::new();
         while let Some(messages) = self.queue.pop(WRITE_CHUNK).await {
             out.clear();
@@ -167,12 +198,15 @@ impl Connection<'_> {
             }
             match timeout(self.config().write_timeout, socket.write_all(&out)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => return error.to_string(),
-                Err(_) => return "the peer does not read what we send".to_owned(),
+                Ok(Err(error)) => return End::new(error.to_string()),
+                Err(_) => {
+                    let reason = "the peer does not read what we send";
+                    return End::blamed(reason, Offence::DoesNotRead);
+                }
             }
         }
         // The peer learns that this is the end; what it did not read yet still arrives.
         let _ = socket.shutdown().await;
-        "closed by us".to_owned()
+        End::new("closed by us")
     }
 }

@@ -12,20 +12,21 @@ use std::{
 };
 
 use bitcoin::secp256k1::PublicKey;
-use fulmen_noise::Ecdh;
+use fulmen_connect::{ConnId, Input, Offence, Refusal, View};
+use fulmen_noise::{Ecdh, HandshakeError};
+use fulmen_types::{NodeId, Timestamp};
 use fulmen_wire::{MAX_MESSAGE_LEN, Message};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc, watch},
-    task::JoinHandle,
+    sync::{mpsc, watch},
     time::{Instant, timeout},
 };
 
 use crate::{
     config::NetConfig,
-    connection::Connection,
-    dial::{dial_once, keep_dialling},
-    handshake::{Shaken, shake},
+    connection::{Connection, End},
+    handshake::{Failure, Shaken, shake},
+    manager::{Connections, Dialled, Manager, keep_time},
     queue::{PushError, SendQueue},
 };
 
@@ -123,16 +124,18 @@ pub(crate) struct Shared {
     pub(crate) config: NetConfig,
     pub(crate) key: Arc<NodeKey>,
     pub(crate) events: mpsc::Sender<NetEvent>,
+    pub(crate) manager: Manager,
     next_epoch: AtomicU64,
-    handshakes: Arc<Semaphore>,
+    next_socket: AtomicU64,
     state: Mutex<State>,
-    shutdown: watch::Sender<bool>,
+    pub(crate) shutdown: watch::Sender<bool>,
 }
 
 #[derive(Default)]
-struct State {
+pub(crate) struct State {
     live: BTreeMap<PublicKey, Live>,
-    wanted: BTreeMap<PublicKey, JoinHandle<()>>,
+    /// What ends each socket and dial, and whom a dial is for.
+    pub(crate) sockets: BTreeMap<ConnId, (Arc<watch::Sender<bool>>, Dialled)>,
 }
 
 struct Live {
@@ -140,7 +143,9 @@ struct Live {
     initiator: Initiator,
     since: Instant,
     queue: Arc<SendQueue>,
-    kill: watch::Sender<bool>,
+    kill: Arc<watch::Sender<bool>>,
+    /// What the peer is blamed for by whoever ends the connection.
+    blame: Option<Offence>,
     /// Closed when the connection's last event is out.
     over: watch::Receiver<()>,
 }
@@ -155,23 +160,25 @@ impl fmt::Debug for Net {
 
 impl Net {
     /// A network without connections, and its events. To be called within a tokio runtime.
-    pub fn start(config: NetConfig, key: Arc<NodeKey>) -> (Self, mpsc::Receiver<NetEvent>) {
+    pub fn start(
+        config: NetConfig,
+        key: Arc<NodeKey>,
+        connections: Connections,
+    ) -> (Self, mpsc::Receiver<NetEvent>) {
         let (events, receiver) = mpsc::channel(config.event_queue.max(1));
         let shared = Shared {
-            handshakes: Arc::new(Semaphore::new(config.max_handshakes.max(1))),
+            manager: Manager::new(connections),
             config,
             key,
             events,
             next_epoch: AtomicU64::new(1),
+            next_socket: AtomicU64::new(1),
             state: Mutex::default(),
             shutdown: watch::Sender::new(false),
         };
-        (
-            Self {
-                shared: Arc::new(shared),
-            },
-            receiver,
-        )
+        let shared = Arc::new(shared);
+        tokio::spawn(keep_time(Arc::downgrade(&shared)));
+        (Self { shared }, receiver)
     }
 
     /// Our node id.
@@ -194,31 +201,64 @@ impl Net {
         Ok(local)
     }
 
-    /// Dials a peer once, best address first. Its end is [`NetEvent::Connected`] or
+    /// A user wants a connection, now and once. Its end is [`NetEvent::Connected`] or
     /// [`NetEvent::ConnectFailed`]; with a peer that is connected already nothing happens.
     pub fn connect(&self, peer: PublicKey, addresses: Vec<String>) {
-        tokio::spawn(
-            self.clone()
-                .until_shutdown(dial_once(self.clone(), peer, addresses)),
-        );
+        let peer = NodeId::from(peer);
+        self.tell(Input::Connect { peer, addresses });
     }
 
-    /// Keeps a connection with a peer: dials now, and again whenever there is none. Inbound connections of
-    /// the peer are taken beyond the limit.
-    pub fn want(&self, peer: PublicKey, addresses: Vec<String>) {
-        let dialling = keep_dialling(self.clone(), peer, addresses);
-        let task = tokio::spawn(self.clone().until_shutdown(dialling));
-        if let Some(old) = self.shared.state().wanted.insert(peer, task) {
-            // The connection itself, should the old task serve one, goes on elsewhere: see `serve`.
-            old.abort();
-        }
+    /// There are channels with a peer: the policy keeps a connection with it.
+    pub fn keep_connected(&self, peer: PublicKey, addresses: Vec<String>) {
+        let peer = NodeId::from(peer);
+        self.tell(Input::Channel { peer, addresses });
     }
 
-    /// Keeps no connection with a peer. One that is there stays.
-    pub fn unwant(&self, peer: PublicKey) {
-        if let Some(task) = self.shared.state().wanted.remove(&peer) {
-            task.abort();
-        }
+    /// There are no channels with a peer any more. A connection that is there may stay.
+    pub fn stop_connecting(&self, peer: PublicKey) {
+        self.tell(Input::NoChannel { peer: peer.into() });
+    }
+
+    /// A user wants a peer not to be dialled until [`Net::connect`] asks for it. A connection stays.
+    pub fn rest(&self, peer: PublicKey) {
+        self.tell(Input::Rest { peer: peer.into() });
+    }
+
+    /// A user does not want a peer at all. Without effect while there are channels with it.
+    pub fn ban(&self, peer: PublicKey, until: Timestamp) {
+        let peer = NodeId::from(peer);
+        self.tell(Input::Ban { peer, until });
+    }
+
+    /// A user forgives a peer whatever it did.
+    pub fn unban(&self, peer: PublicKey) {
+        self.tell(Input::Unban { peer: peer.into() });
+    }
+
+    /// A peer did something that it should not have.
+    pub fn misbehaved(&self, peer: PublicKey, offence: Offence) {
+        let peer = NodeId::from(peer);
+        self.tell(Input::Misbehaved { peer, offence });
+    }
+
+    /// What the policy knows.
+    pub fn view(&self) -> View {
+        self.shared.manager.view()
+    }
+
+    /// What the policy wants to remember over a restart.
+    pub fn memory(&self) -> Vec<u8> {
+        self.shared.manager.memory()
+    }
+
+    /// The time as the policy sees it.
+    pub fn now(&self) -> Timestamp {
+        self.shared.manager.now()
+    }
+
+    fn tell(&self, input: Input) {
+        // None of these is a question.
+        let _ = self.shared.tell(input);
     }
 
     /// Queues a message for a connection.
@@ -227,14 +267,16 @@ impl Net {
         if bytes.len() > MAX_MESSAGE_LEN {
             return Err(SendError::TooLong);
         }
-        let state = self.shared.state();
-        let live = state.live.get(&peer).filter(|live| live.epoch == epoch);
+        let mut state = self.shared.state();
+        let live = state.live.get_mut(&peer);
+        let live = live.filter(|live| live.epoch == epoch);
         let live = live.ok_or(SendError::NotConnected)?;
         match live.queue.push(bytes) {
             Ok(()) => Ok(()),
             Err(PushError::Closing) => Err(SendError::NotConnected),
             Err(PushError::Full) => {
                 tracing::info!(%peer, "the peer does not read what is sent; disconnecting");
+                live.blame = Some(Offence::DoesNotRead);
                 live.kill.send_replace(true);
                 Err(SendError::QueueFull)
             }
@@ -251,10 +293,12 @@ impl Net {
             .map(|live| live.queue.bytes())
     }
 
-    /// Ends a connection once what was queued before is out.
-    pub fn disconnect(&self, peer: PublicKey, epoch: Epoch) {
-        let state = self.shared.state();
-        if let Some(live) = state.live.get(&peer).filter(|live| live.epoch == epoch) {
+    /// Ends a connection once what was queued before is out, and blames the peer if it is at fault.
+    pub fn disconnect(&self, peer: PublicKey, epoch: Epoch, blame: Option<Offence>) {
+        let mut state = self.shared.state();
+        let live = state.live.get_mut(&peer);
+        if let Some(live) = live.filter(|live| live.epoch == epoch) {
+            live.blame = blame.or(live.blame);
             live.queue.close();
         }
     }
@@ -267,41 +311,25 @@ impl Net {
     /// Ends everything: listeners, dials, and connections once what was queued is out.
     pub fn shutdown(&self) {
         self.shared.shutdown.send_replace(true);
-        let mut state = self.shared.state();
-        for (_, task) in std::mem::take(&mut state.wanted) {
-            task.abort();
-        }
+        let state = self.shared.state();
         for live in state.live.values() {
             live.queue.close();
-        }
-    }
-
-    async fn until_shutdown(self, work: impl Future<Output = ()>) {
-        let mut shutdown = self.shared.shutdown.subscribe();
-        tokio::select! {
-            () = work => {}
-            _ = shutdown.wait_for(|stop| *stop) => {}
         }
     }
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns when there is no connection with the peer.
-    pub(crate) async fn until_disconnected(&self, peer: PublicKey) {
-        loop {
-            let over = self.state().live.get(&peer).map(|live| live.over.clone());
-            let Some(mut over) = over else { return };
-            // It never changes: the error is that its other end was dropped.
-            let _ = over.changed().await;
-        }
-    }
-
     /// Makes room for a new connection and registers it. `None` when the new one is to be dropped.
-    async fn register(&self, peer: PublicKey, initiator: Initiator) -> Option<Registered> {
+    async fn register(
+        &self,
+        id: ConnId,
+        peer: PublicKey,
+        initiator: Initiator,
+    ) -> Option<Registered> {
         loop {
             if *self.shutdown.borrow() {
                 return None;
@@ -310,10 +338,9 @@ impl Shared {
                 let mut state = self.state();
                 match state.live.get(&peer) {
                     None => {
-                        let crowded = initiator == Initiator::Peer
-                            && !state.wanted.contains_key(&peer)
-                            && self.is_crowded(&state);
-                        return (!crowded).then(|| self.insert(&mut state, peer, initiator));
+                        // The policy may have dropped it meanwhile.
+                        let kill = Arc::clone(&state.sockets.get(&id)?.0);
+                        return Some(self.insert(&mut state, peer, initiator, kill));
                     }
                     Some(old) if self.keeps_old(old, peer, initiator) => return None,
                     Some(old) => {
@@ -325,14 +352,6 @@ impl Shared {
             let mut over = over;
             let _ = over.changed().await;
         }
-    }
-
-    fn is_crowded(&self, state: &State) -> bool {
-        let strangers = state
-            .live
-            .iter()
-            .filter(|(p, l)| l.initiator == Initiator::Peer && !state.wanted.contains_key(p));
-        strangers.count() >= self.config.max_inbound
     }
 
     /// A new connection replaces an old one, with one exception: where both sides dialled at the same time,
@@ -350,10 +369,15 @@ impl Shared {
             && !old.queue.is_closing()
     }
 
-    fn insert(&self, state: &mut State, peer: PublicKey, initiator: Initiator) -> Registered {
+    fn insert(
+        &self,
+        state: &mut State,
+        peer: PublicKey,
+        initiator: Initiator,
+        kill: Arc<watch::Sender<bool>>,
+    ) -> Registered {
         let epoch = Epoch(self.next_epoch.fetch_add(1, Ordering::Relaxed));
         let queue = Arc::new(SendQueue::new(self.config.send_queue_bytes));
-        let (kill, killed) = watch::channel(false);
         let (over_guard, over) = watch::channel(());
         let live = Live {
             epoch,
@@ -361,13 +385,13 @@ impl Shared {
             since: Instant::now(),
             queue: Arc::clone(&queue),
             kill,
+            blame: None,
             over,
         };
         state.live.insert(peer, live);
         Registered {
             epoch,
             queue,
-            killed,
             _over: over_guard,
         }
     }
@@ -379,7 +403,6 @@ const CROSSING: Duration = Duration::from_secs(5);
 struct Registered {
     epoch: Epoch,
     queue: Arc<SendQueue>,
-    killed: watch::Receiver<bool>,
     _over: watch::Sender<()>,
 }
 
@@ -394,54 +417,112 @@ async fn accept(shared: &Arc<Shared>, listener: TcpListener) {
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&shared.handshakes).try_acquire_owned() else {
-            tracing::debug!(%remote, "too many handshakes at once; connection dropped");
+        let id = ConnId::In(shared.next_socket.fetch_add(1, Ordering::Relaxed));
+        let mut killed = shared.add_socket(id, None);
+        let ip = remote.ip();
+        if let Err(why) = shared.tell(Input::Incoming { id, ip }) {
+            tracing::debug!(%remote, %why, "connection refused");
+            shared.remove_socket(id);
             continue;
-        };
+        }
         let shared = Arc::clone(shared);
         tokio::spawn(async move {
             let mut shutdown = shared.shutdown.subscribe();
             let shaking = async {
-                socket.set_nodelay(true).ok()?;
+                socket.set_nodelay(true)?;
                 let key = Arc::clone(&shared.key);
                 let limit = shared.config.handshake_timeout;
-                match timeout(limit, shake(&mut socket, key, None)).await {
-                    Ok(Ok(shaken)) => Some(shaken),
-                    Ok(Err(failure)) => {
-                        tracing::debug!(%remote, %failure, "handshake failed");
-                        None
-                    }
-                    Err(_) => {
-                        tracing::debug!(%remote, "handshake timed out");
-                        None
-                    }
-                }
+                timeout(limit, shake(&mut socket, key, None))
+                    .await
+                    .map_err(|_| Failure::Timeout)?
             };
             let shaken = tokio::select! {
                 shaken = shaking => shaken,
-                _ = shutdown.wait_for(|stop| *stop) => None,
+                _ = killed.wait_for(|killed| *killed) => {
+                    Err(Failure::Unavailable("it had to give way".to_owned()))
+                }
+                _ = shutdown.wait_for(|stop| *stop) => {
+                    Err(Failure::Unavailable("shutting down".to_owned()))
+                }
             };
-            drop(permit);
-            if let Some(shaken) = shaken {
-                serve(&shared, socket, shaken, Initiator::Peer, None).await;
+            match shaken {
+                Ok(shaken) => {
+                    let socket = Socket {
+                        id,
+                        socket,
+                        shaken,
+                        initiator: Initiator::Peer,
+                        address: None,
+                        killed,
+                    };
+                    serve(&shared, socket).await;
+                }
+                Err(failure) => {
+                    tracing::debug!(%remote, %failure, "no handshake");
+                    let offence = failure.offence();
+                    shared.forget_socket(id, || Input::Ended { id, offence });
+                }
             }
         });
     }
 }
 
-/// Serves a connection to its end, in a task of its own: aborting who waits does not end it.
-pub(crate) async fn serve(
-    shared: &Arc<Shared>,
-    socket: TcpStream,
-    shaken: Shaken,
-    initiator: Initiator,
-    address: Option<String>,
-) {
+impl Failure {
+    /// What the other end is to blame for.
+    fn offence(&self) -> Option<Offence> {
+        match self {
+            Self::Handshake(HandshakeError::Ecdh(_)) => None,
+            Self::Handshake(_) => Some(Offence::BadHandshake),
+            // Lines break, and who waits too long may be far away.
+            Self::Io(_) | Self::Timeout | Self::Unavailable(_) => None,
+        }
+    }
+}
+
+/// A socket whose peer has proven its key.
+pub(crate) struct Socket {
+    pub(crate) id: ConnId,
+    pub(crate) socket: TcpStream,
+    pub(crate) shaken: Shaken,
+    pub(crate) initiator: Initiator,
+    pub(crate) address: Option<String>,
+    pub(crate) killed: watch::Receiver<bool>,
+}
+
+/// Serves a connection to its end, if the policy lets it.
+pub(crate) async fn serve(shared: &Arc<Shared>, socket: Socket) {
+    let Socket {
+        id,
+        socket,
+        shaken,
+        initiator,
+        address,
+        killed,
+    } = socket;
+    let peer = shaken.session.remote;
     let shared = Arc::clone(shared);
-    let task = tokio::spawn(async move {
-        let peer = shaken.session.remote;
-        let Some(mine) = shared.register(peer, initiator).await else {
-            tracing::debug!(%peer, "connection dropped: there is one already, or there are too many");
+    if let Some((_, dialled)) = shared.state().sockets.get_mut(&id) {
+        // Who waits for the dial hears of the connection from now on.
+        *dialled = None;
+    }
+    let input = Input::Connected {
+        id,
+        peer: peer.into(),
+        address: address.clone(),
+    };
+    if let Err(why) = shared.tell(input) {
+        tracing::debug!(%peer, %why, "connection refused");
+        shared.remove_socket(id);
+        if initiator == Initiator::Us && why != Refusal::Unwanted {
+            shared.connect_failed(peer, why.to_string()).await;
+        }
+        return;
+    }
+    // In a task of its own: a shutdown ends dials, but lets last words out.
+    tokio::spawn(async move {
+        let Some(mine) = shared.register(id, peer, initiator).await else {
+            tracing::debug!(%peer, "connection dropped: there is one already");
+            shared.forget_socket(id, || Input::Ended { id, offence: None });
             return;
         };
         let epoch = mine.epoch;
@@ -453,6 +534,7 @@ pub(crate) async fn serve(
             address,
             remote,
         };
+        let mut offence = None;
         if shared.events.send(connected).await.is_ok() {
             tracing::debug!(%peer, epoch = epoch.0, ?initiator, "connected");
             let connection = Connection {
@@ -463,9 +545,13 @@ pub(crate) async fn serve(
             };
             let (read, write) = socket.into_split();
             let noise = shaken.session.transport.split();
-            let reason = connection
-                .run((read, write), noise, shaken.early, mine.killed.clone())
+            let End {
+                reason,
+                offence: seen,
+            } = connection
+                .run((read, write), noise, shaken.early, killed)
                 .await;
+            offence = seen;
             tracing::debug!(%peer, epoch = epoch.0, reason, "disconnected");
             let _ = shared
                 .events
@@ -476,14 +562,14 @@ pub(crate) async fn serve(
                 })
                 .await;
         }
-        let mut state = shared.state();
-        if state
-            .live
-            .get(&peer)
-            .is_some_and(|live| live.epoch == epoch)
         {
-            state.live.remove(&peer);
+            let mut state = shared.state();
+            let live = state.live.get(&peer).filter(|live| live.epoch == epoch);
+            if let Some(live) = live {
+                offence = live.blame.or(offence);
+                state.live.remove(&peer);
+            }
         }
+        shared.forget_socket(id, || Input::Ended { id, offence });
     });
-    let _ = task.await;
 }

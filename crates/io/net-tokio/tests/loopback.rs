@@ -1,10 +1,16 @@
 //! Endpoints over loopback, honest and not.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bitcoin::secp256k1::{PublicKey, SecretKey};
-use fulmen_net_tokio::{Epoch, Initiator, Net, NetConfig, NetEvent, SendError};
+use fulmen_connect::{ConnectConfig, NodeAddresses, PeerState, Question, StandardPolicy};
+use fulmen_net_tokio::{
+    Connections, Directory, Epoch, Initiator, Net, NetConfig, NetEvent, SendError, Work,
+};
 use fulmen_noise::{Handshake, LocalKey, Progress, Transport};
 use fulmen_types::ChannelId;
 use fulmen_wire::{Message, Ping, Warning};
@@ -22,17 +28,16 @@ struct End {
 
 impl End {
     fn new(seed: u8) -> Self {
-        Self::with(
-            seed,
-            NetConfig {
-                min_backoff: Duration::from_millis(50),
-                ..NetConfig::default()
-            },
-        )
+        Self::with(seed, NetConfig::default())
     }
 
     fn with(seed: u8, config: NetConfig) -> Self {
-        let (net, events) = Net::start(config, Arc::new(LocalKey::new(secret(seed))));
+        Self::limited(seed, config, quick())
+    }
+
+    fn limited(seed: u8, config: NetConfig, limits: ConnectConfig) -> Self {
+        let key = Arc::new(LocalKey::new(secret(seed)));
+        let (net, events) = Net::start(config, key, Connections::standard(limits));
         Self { net, events }
     }
 
@@ -51,10 +56,14 @@ impl End {
             .unwrap()
     }
 
+    /// After attempts that failed, if any.
     async fn connected(&mut self) -> (PublicKey, Epoch) {
-        match self.event().await {
-            NetEvent::Connected { peer, epoch, .. } => (peer, epoch),
-            other => panic!("{other:?}"),
+        loop {
+            match self.event().await {
+                NetEvent::Connected { peer, epoch, .. } => return (peer, epoch),
+                NetEvent::ConnectFailed { .. } => {}
+                other => panic!("{other:?}"),
+            }
         }
     }
 
@@ -78,6 +87,15 @@ impl End {
     }
 }
 
+/// Looks for nobody but who is wanted, and soon again.
+fn quick() -> ConnectConfig {
+    ConnectConfig {
+        min_peers: 0,
+        min_backoff: 50,
+        ..ConnectConfig::default()
+    }
+}
+
 fn secret(seed: u8) -> SecretKey {
     SecretKey::from_slice(&[seed; 32]).unwrap()
 }
@@ -94,20 +112,26 @@ struct Raw {
 
 impl Raw {
     async fn connect(address: &str, seed: u8, remote: PublicKey) -> Self {
-        let mut socket = TcpStream::connect(address).await.unwrap();
-        let key = LocalKey::new(secret(seed));
+        let raw = Self::try_connect(address, secret(seed), remote).await;
+        raw.unwrap()
+    }
+
+    /// `None` when the other end closes during the handshake.
+    async fn try_connect(address: &str, key: SecretKey, remote: PublicKey) -> Option<Self> {
+        let mut socket = TcpStream::connect(address).await.ok()?;
+        let key = LocalKey::new(key);
         let (mut handshake, act) = Handshake::initiator(key, secret(77), remote).unwrap();
-        socket.write_all(&act).await.unwrap();
+        socket.write_all(&act).await.ok()?;
         let mut act_two = [0; 50];
-        socket.read_exact(&mut act_two).await.unwrap();
+        socket.read_exact(&mut act_two).await.ok()?;
         let Progress::Done(session) = handshake.receive(&mut &act_two[..]).unwrap() else {
             panic!()
         };
-        socket.write_all(&session.send).await.unwrap();
-        Self {
+        socket.write_all(&session.send).await.ok()?;
+        Some(Self {
             socket,
             noise: session.transport,
-        }
+        })
     }
 
     async fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
@@ -157,7 +181,7 @@ async fn messages_go_both_ways_in_order_and_the_last_words_arrive() {
         b.net.send(a.id(), eb, &text(&format!("to a {n}"))).unwrap();
     }
     a.net.send(b.id(), ea, &text(&"x".repeat(65_000))).unwrap();
-    a.net.disconnect(b.id(), ea);
+    a.net.disconnect(b.id(), ea, None);
     assert_eq!(
         a.net.send(b.id(), ea, &text("too late")),
         Err(SendError::NotConnected)
@@ -230,8 +254,8 @@ async fn dials_that_cross_settle_on_one_connection() {
     for _ in 0..10 {
         let (mut a, mut b) = (End::new(1), End::new(2));
         let (to_a, to_b) = (a.listen().await, b.listen().await);
-        a.net.want(b.id(), vec![to_b]);
-        b.net.want(a.id(), vec![to_a]);
+        a.net.keep_connected(b.id(), vec![to_b]);
+        b.net.keep_connected(a.id(), vec![to_a]);
         let settle = |end: &mut End| {
             let mut live = None;
             while let Ok(event) = end.events.try_recv() {
@@ -258,7 +282,7 @@ async fn dials_that_cross_settle_on_one_connection() {
 async fn a_wanted_peer_is_dialled_until_it_comes_back() {
     let (mut a, b) = (End::new(1), End::new(2));
     let address = b.listen().await;
-    a.net.want(b.id(), vec![address.clone()]);
+    a.net.keep_connected(b.id(), vec![address.clone()]);
     let (_, first) = a.connected().await;
     b.net.shutdown();
     drop(b);
@@ -270,8 +294,8 @@ async fn a_wanted_peer_is_dialled_until_it_comes_back() {
     assert_eq!(peer, b.id());
     assert!(second > first);
     b.connected().await;
-    a.net.unwant(peer);
-    b.net.disconnect(a.id(), Epoch(1));
+    a.net.stop_connecting(peer);
+    b.net.disconnect(a.id(), Epoch(1), None);
     a.disconnected().await;
     a.nothing_for(500).await;
 }
@@ -341,10 +365,13 @@ async fn a_silent_peer_is_pinged_and_then_left() {
 async fn garbage_and_slow_handshakes_end_and_give_their_place_back() {
     let config = NetConfig {
         handshake_timeout: Duration::from_millis(300),
-        max_handshakes: 2,
         ..NetConfig::default()
     };
-    let mut b = End::with(2, config);
+    let limits = ConnectConfig {
+        max_handshakes: 2,
+        ..quick()
+    };
+    let mut b = End::limited(2, config, limits);
     let address = b.listen().await;
     let mut garbage = TcpStream::connect(&address).await.unwrap();
     garbage.write_all(&[0x55; 50]).await.unwrap();
@@ -355,19 +382,22 @@ async fn garbage_and_slow_handshakes_end_and_give_their_place_back() {
         "garbage is closed at once"
     );
 
+    let started = tokio::time::Instant::now();
     let mut slow = Vec::new();
-    for _ in 0..2 {
+    for _ in 0..3 {
         let mut socket = TcpStream::connect(&address).await.unwrap();
         socket.write_all(&[0]).await.unwrap();
         slow.push(socket);
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    let mut third = TcpStream::connect(&address).await.unwrap();
-    assert_eq!(
-        third.read(&mut byte).await.unwrap_or(0),
-        0,
-        "a third handshake is not begun"
-    );
+    // One of the first two had to give way to the third.
+    let (one, two) = slow.split_at_mut(1);
+    let mut bytes = ([0], [0]);
+    tokio::select! {
+        read = one[0].read(&mut bytes.0) => assert_eq!(read.unwrap_or(0), 0),
+        read = two[0].read(&mut bytes.1) => assert_eq!(read.unwrap_or(0), 0),
+    }
+    assert!(started.elapsed() < Duration::from_millis(280));
     for mut socket in slow {
         assert_eq!(
             socket.read(&mut byte).await.unwrap_or(0),
@@ -454,11 +484,11 @@ async fn a_slow_driver_stops_the_reading() {
 
 #[tokio::test]
 async fn strangers_have_a_limit_that_wanted_peers_have_not() {
-    let config = NetConfig {
+    let limits = ConnectConfig {
         max_inbound: 2,
-        ..NetConfig::default()
+        ..quick()
     };
-    let mut b = End::with(2, config);
+    let mut b = End::limited(2, NetConfig::default(), limits);
     let address = b.listen().await;
     let mut kept = Vec::new();
     for seed in [11, 12] {
@@ -467,8 +497,171 @@ async fn strangers_have_a_limit_that_wanted_peers_have_not() {
     }
     let mut third = Raw::connect(&address, 13, b.id()).await;
     assert!(third.receive().await.is_none());
-    b.net.want(End::new(14).id(), vec![]);
-    assert!(matches!(b.event().await, NetEvent::ConnectFailed { .. }));
+    b.net.keep_connected(End::new(14).id(), vec![]);
     let _fourth = Raw::connect(&address, 14, b.id()).await;
     assert_eq!(b.connected().await.0, End::new(14).id());
+}
+
+#[tokio::test]
+async fn a_flood_of_a_thousand_connections_does_not_keep_a_friend_out() {
+    let mut b = End::limited(2, NetConfig::default(), quick());
+    let address = b.listen().await;
+    b.net.keep_connected(End::new(1).id(), vec![]);
+    // Silent ones, which hold places for handshakes, and strangers who shake hands.
+    let (to, id) = (address.clone(), b.id());
+    let silent = tokio::spawn(async move {
+        let mut sockets = Vec::new();
+        for _ in 0..800 {
+            if let Ok(socket) = TcpStream::connect(&to).await {
+                sockets.push(socket);
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        sockets
+    });
+    let to = address.clone();
+    let strangers = tokio::spawn(async move {
+        let mut raws = Vec::new();
+        for number in 0..200u16 {
+            let mut bytes = [9; 32];
+            bytes[..2].copy_from_slice(&number.to_be_bytes());
+            let key = SecretKey::from_slice(&bytes).unwrap();
+            if let Some(raw) = Raw::try_connect(&to, key, id).await {
+                raws.push(raw);
+            }
+        }
+        raws
+    });
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let friend = End::new(1);
+    // It dials as any peer does that has a channel: until it is in.
+    friend.net.keep_connected(b.id(), vec![address]);
+    let mut strangers_in = 0usize;
+    let came = timeout(Duration::from_secs(20), async {
+        loop {
+            match b.events.recv().await.unwrap() {
+                NetEvent::Connected { peer, .. } if peer == friend.id() => return,
+                NetEvent::Connected { .. } => strangers_in += 1,
+                _ => {}
+            }
+        }
+    });
+    came.await.unwrap();
+    let (_silent, _strangers) = (silent.await.unwrap(), strangers.await.unwrap());
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    while let Ok(event) = b.events.try_recv() {
+        strangers_in += usize::from(matches!(event, NetEvent::Connected { .. }));
+        let is_friend = matches!(event, NetEvent::Disconnected { peer, .. } if peer == friend.id());
+        assert!(!is_friend, "the friend was thrown out");
+    }
+    let view = b.net.view();
+    let connected = view
+        .peers
+        .iter()
+        .filter(|p| matches!(p.state, PeerState::Connected { .. }));
+    assert!(connected.count() <= quick().max_inbound + 1);
+    assert!(strangers_in > 0);
+}
+
+#[tokio::test]
+async fn who_sends_garbage_is_banned_and_let_in_again_when_forgiven() {
+    let mut b = End::new(2);
+    let address = b.listen().await;
+    for _ in 0..3 {
+        let mut raw = Raw::connect(&address, 1, b.id()).await;
+        b.connected().await;
+        raw.socket.write_all(&[0x55; 100]).await.unwrap();
+        b.disconnected().await;
+    }
+    let mut raw = Raw::connect(&address, 1, b.id()).await;
+    assert!(raw.receive().await.is_none());
+    b.nothing_for(100).await;
+    let view = b.net.view();
+    assert_eq!(view.bans.len(), 1);
+    b.net.unban(End::new(1).id());
+    let _raw = Raw::connect(&address, 1, b.id()).await;
+    b.connected().await;
+}
+
+#[tokio::test]
+async fn a_lost_peer_is_found_where_it_announces_itself() {
+    struct Told(Mutex<Option<NodeAddresses>>);
+    impl Directory for Told {
+        fn ask(&self, question: Question) -> Work<Vec<NodeAddresses>> {
+            let known = self.0.lock().unwrap().clone();
+            Box::pin(async move {
+                match question {
+                    Question::Graph { nodes, .. } => known
+                        .into_iter()
+                        .filter(|k| nodes.contains(&k.node))
+                        .collect(),
+                    Question::Seeds { .. } => Vec::new(),
+                }
+            })
+        }
+    }
+    let limits = ConnectConfig {
+        ask_interval: 100,
+        dial_private: true,
+        ..quick()
+    };
+    let mut b = End::new(2);
+    let old = b.listen().await;
+    let told = Arc::new(Told(Mutex::new(None)));
+    let connections = Connections {
+        policy: Box::new(StandardPolicy::new(limits, [1; 32], &[])),
+        directory: told.clone(),
+    };
+    let key = Arc::new(LocalKey::new(secret(1)));
+    let (net, events) = Net::start(NetConfig::default(), key, connections);
+    let mut a = End { net, events };
+    a.net.keep_connected(b.id(), vec![old]);
+    a.connected().await;
+    b.connected().await;
+    // It moves.
+    b.net.shutdown();
+    a.disconnected().await;
+    let mut b = End::new(2);
+    let new = b.listen().await;
+    *told.0.lock().unwrap() = Some(NodeAddresses {
+        node: b.id().into(),
+        addresses: vec![new.clone()],
+    });
+    loop {
+        match a.event().await {
+            NetEvent::Connected { address, .. } => {
+                assert_eq!(address, Some(new));
+                break;
+            }
+            NetEvent::ConnectFailed { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    b.connected().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_a_user_leaves_is_not_dialled_and_a_wish_that_ends_is_told() {
+    let (mut a, mut b) = (End::new(1), End::new(2));
+    let address = b.listen().await;
+    a.net.keep_connected(b.id(), vec![address.clone()]);
+    let (_, epoch) = a.connected().await;
+    b.connected().await;
+    a.net.rest(b.id());
+    a.net.disconnect(b.id(), epoch, None);
+    a.disconnected().await;
+    b.disconnected().await;
+    a.nothing_for(500).await;
+    a.net.connect(b.id(), vec![]);
+    a.connected().await;
+    // A listener that never answers: the dial hangs in the handshake.
+    let hole = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hole = hole.local_addr().unwrap().to_string();
+    let nobody = End::new(3).id();
+    a.net.connect(nobody, vec![hole]);
+    a.net.rest(nobody);
+    match a.event().await {
+        NetEvent::ConnectFailed { peer, .. } => assert_eq!(peer, nobody),
+        other => panic!("{other:?}"),
+    }
 }

@@ -125,6 +125,13 @@ pub enum ActionKind {
         /// To whom.
         peer: PublicKey,
     },
+    /// Remember that a peer broke a rule of gossip. The connection goes on as far as the node is concerned.
+    Misbehaved {
+        /// Who did.
+        peer: PublicKey,
+        /// What, for the log.
+        why: &'static str,
+    },
     /// Sign what is not signed yet and give the transactions to the network, as one package when
     /// there are several (parents first). The answer comes back as
     /// [`crate::Answer::Broadcast`].

@@ -16,7 +16,7 @@ use fulmen_wire::{ChannelAnnouncement, ChannelUpdate, Message, MessageType, Warn
 use crate::{
     channels::ChannelEntry,
     config::NodeConfig,
-    effects::{ActionKind, NoteLevel, ReleaseClass},
+    effects::{ActionKind, ReleaseClass},
     input::{Block, BlockId, ConnEpoch},
     node::Node,
     port::{Answer, Ask},
@@ -123,11 +123,8 @@ impl Node {
             }
             GossipOutput::PeerPolicy(update) => self.peer_policy(&update),
             GossipOutput::Misbehaved { peer, why } => {
-                step.note(
-                    NoteLevel::Debug,
-                    alloc::format!("gossip of peer {peer}: {why}"),
-                );
                 if let Ok(peer) = peer.to_public_key() {
+                    step.act(ActionKind::Misbehaved { peer, why });
                     let warning = Warning::new(fulmen_types::ChannelId::ALL, why);
                     self.send(step, peer, None, Message::Warning(warning));
                 }

@@ -341,7 +341,7 @@ impl StandardPolicy {
             self.conns.remove(&id);
             out.push(Output::Drop {
                 id,
-                why: Refusal::Unwanted,
+                why: Refusal::Replaced,
             });
         }
     }

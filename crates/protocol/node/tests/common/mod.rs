@@ -462,6 +462,7 @@ impl World {
             }
             ActionKind::Connect { .. }
             | ActionKind::StopConnecting { .. }
+            | ActionKind::Misbehaved { .. }
             | ActionKind::WatchOutpoint { .. }
             | ActionKind::WatchScript { .. } => {}
         }
