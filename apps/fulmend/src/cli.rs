@@ -2,11 +2,11 @@
 
 use std::{ffi::OsString, io::IsTerminal, path::PathBuf, process::ExitCode};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use fulmen_seed::SeedFile;
 use tracing_subscriber::EnvFilter;
 
-use crate::{Config, ConfigError, Daemon, DaemonError, LogFormat, Options, Secret};
+use crate::{Config, ConfigError, Daemon, DaemonError, LogFormat, Options, Secret, snapshot};
 
 const PASSPHRASE: &str = "FULMEN_PASSPHRASE";
 
@@ -19,6 +19,7 @@ const PASSPHRASE: &str = "FULMEN_PASSPHRASE";
   fulmen create --network signet             makes the data directory and the seed, once
   fulmend --network signet                   runs on ~/.fulmen/signet, Bitcoin Core by its cookie file
   fulmend --data-dir /srv/fulmen --log-level debug
+  fulmend --data-dir /srv/fulmen snapshot --out /srv/www/rgs
   FULMEN_NETWORK=regtest fulmend --bitcoind 127.0.0.1:18443 --bitcoind-cookie ~/.bitcoin/regtest/.cookie
 
 Every option can stand in fulmend.toml in the data directory too, with underscores (fee_ppm = 200), and
@@ -34,12 +35,29 @@ struct Cli {
     config: Option<PathBuf>,
     #[command(flatten)]
     options: Options,
+    #[command(subcommand)]
+    command: Option<Offline>,
+}
+
+/// What is done instead of running the daemon, whether one runs or not.
+#[derive(Debug, Subcommand)]
+enum Offline {
+    /// Makes snapshots of the network for others (rapid gossip sync) from the graph in the data directory.
+    ///
+    /// A folder that any web server can offer: snapshot/0 and v2/snapshot/0 tell everything, the files beside
+    /// them what changed since an earlier run of the last two weeks. Made anew once a day into the same folder,
+    /// it serves Fulmen (`rapid_gossip_sync`) and LDK.
+    Snapshot {
+        /// The folder
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
 }
 
 /// The whole program: reads flags (the first argument is the program's name), runs until it is told to
 /// stop, and says what goes wrong. To be called without a tokio runtime.
 pub fn main_with_args(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
+    let mut cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(e) => {
             let is_error = e.use_stderr();
@@ -52,7 +70,14 @@ pub fn main_with_args(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             };
         }
     };
-    match config_of(cli).and_then(run) {
+    let command = cli.command.take();
+    let done = match command {
+        None => config_of(&cli).and_then(run),
+        Some(Offline::Snapshot { out }) => {
+            load_config(&cli).and_then(|config| snapshot::publish(&config, &out))
+        }
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("fulmend: {error}");
@@ -93,15 +118,15 @@ pub fn run(config: Config) -> Result<(), DaemonError> {
     result
 }
 
-fn config_of(cli: Cli) -> Result<Config, DaemonError> {
+fn load_config(cli: &Cli) -> Result<Config, DaemonError> {
     let network = cli
         .options
         .network
         .clone()
         .or_else(|| std::env::var("FULMEN_NETWORK").ok());
     let network = network.unwrap_or_else(|| "regtest".to_owned());
-    let data_dir = match cli.data_dir {
-        Some(dir) => dir,
+    let data_dir = match &cli.data_dir {
+        Some(dir) => dir.clone(),
         None => {
             crate::parse_network(&network)?;
             fulmen_api::default_data_dir(&network).ok_or_else(|| {
@@ -109,7 +134,11 @@ fn config_of(cli: Cli) -> Result<Config, DaemonError> {
             })?
         }
     };
-    let mut config = Config::load(data_dir, cli.config.as_deref(), &cli.options)?;
+    Ok(Config::load(data_dir, cli.config.as_deref(), &cli.options)?)
+}
+
+fn config_of(cli: &Cli) -> Result<Config, DaemonError> {
+    let mut config = load_config(cli)?;
     config.passphrase = passphrase_for(&config)?;
     Ok(config)
 }

@@ -14,7 +14,7 @@ use figment::{
     Figment,
     providers::{Env, Format, Serialized, Toml},
 };
-use fulmen::{default_cookie, rpc_port};
+use fulmen::{default_cookie, rapid_gossip_sync::Source, rpc_port};
 use fulmen_block_sync::{Auth, FeeFallback};
 use fulmen_node::NodeConfig;
 use fulmen_types::{FeeratePerKw, Msat};
@@ -40,6 +40,7 @@ const TEXTS: &[&str] = &[
     "color",
     "log_level",
     "log_format",
+    "rapid_gossip_sync",
 ];
 
 /// All options. Each can stand in `fulmend.toml` under its name, in the environment as `FULMEN_<NAME>`
@@ -165,6 +166,12 @@ pub struct Options {
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub graph_save_secs: Option<u64>,
+    /// Where snapshots of the network come from once a day, besides what peers tell: the address of a server
+    /// (https://rapidsync.lightningdevkit.org/v2/snapshot), a folder or a file. Nothing in them is signed: the
+    /// server can hide channels or invent some [default: none]
+    #[arg(long, value_name = "URL|PATH")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rapid_gossip_sync: Option<String>,
     /// The most pages of 4 kB that the store may have [default: no limit]
     #[arg(long, value_name = "PAGES")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -257,6 +264,8 @@ pub struct Config {
     pub fee_fallback: FeeFallback,
     /// How often the graph is saved, in seconds.
     pub graph_save_secs: u64,
+    /// Where snapshots of the network come from.
+    pub rapid_gossip_sync: Option<Source>,
     /// The most pages that the store may have.
     pub store_max_pages: Option<u32>,
     /// What is logged.
@@ -289,6 +298,7 @@ impl Config {
             mempool_poll_millis: if is_regtest { 1_000 } else { 10_000 },
             fee_fallback: FeeFallback::default(),
             graph_save_secs: 600,
+            rapid_gossip_sync: None,
             store_max_pages: None,
             log_level: "info".into(),
             log_format: LogFormat::Text,
@@ -370,6 +380,12 @@ impl Config {
         set(&mut config.log_level, options.log_level);
         set(&mut config.log_format, options.log_format);
         config.store_max_pages = options.store_max_pages;
+        if let Some(source) = options.rapid_gossip_sync {
+            let source: Source = source
+                .parse()
+                .map_err(|e| ConfigError(format!("rapid_gossip_sync: {e}")))?;
+            config.rapid_gossip_sync = Some(source);
+        }
         if let Some(rate) = options.fallback_feerate_sat_per_vb {
             let rate = FeeratePerKw::from_sat_per_kvb_ceil(u64::from(rate).saturating_mul(1_000));
             config.fee_fallback = FeeFallback {
@@ -587,6 +603,7 @@ mod tests {
             ("color = 'red'", "f5c211"),
             ("alias = '123456789012345678901234567890123'", "32"),
             ("log_format = 'xml'", "log_format"),
+            ("rapid_gossip_sync = 'ftp://a.org'", "rapid_gossip_sync"),
             ("= 3", "fulmend.toml"),
         ] {
             let error = load(toml).expect_err(toml).to_string();

@@ -269,6 +269,10 @@ fn builder(config: &Config, seed: &Seed, seed_birthday: Birthday) -> Result<Buil
         .mempool_interval(mempool_interval)
         .listen(config.listen)
         .graph_interval(Duration::from_secs(config.graph_save_secs.max(1)));
+    let builder = match &config.rapid_gossip_sync {
+        Some(source) => builder.rapid_gossip_sync(source.clone()),
+        None => builder,
+    };
     Ok(match (config.wallet_birthday_height, seed_birthday) {
         (Some(height), _) | (None, Birthday::Height(height)) => builder.wallet_birthday(height),
         (None, Birthday::Now) => builder,

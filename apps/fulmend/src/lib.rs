@@ -30,6 +30,7 @@ mod events;
 mod http;
 mod node_access;
 mod ports;
+mod snapshot;
 mod token;
 mod views;
 
@@ -37,3 +38,4 @@ pub use cli::{main_with_args, run};
 pub use config::{CONFIG_FILE, Config, ConfigError, LogFormat, Options, Secret, parse_network};
 pub use daemon::Daemon;
 pub use error::DaemonError;
+pub use snapshot::publish as publish_snapshots;

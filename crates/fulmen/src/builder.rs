@@ -23,6 +23,7 @@ use fulmen_connect::{ConnectConfig, ConnectionPolicy, StandardPolicy};
 use fulmen_net_tokio::{Connections, NetConfig};
 use fulmen_node::{BlockId, Node, NodeConfig};
 use fulmen_persister::{EdgeStore, SqliteStore, Store};
+use fulmen_rapid_gossip_sync::{self as rapid_gossip_sync, Source};
 use fulmen_signer::{KeysManager, Signer};
 use fulmen_types::BlockHeight;
 use fulmen_wallet::{
@@ -37,6 +38,7 @@ use crate::{
     fees::RememberedFees,
     graph_file, liquidity_file,
     running::{self, Background},
+    snapshots::NodeGraph,
 };
 
 /// The node's store in the data directory.
@@ -97,6 +99,7 @@ pub struct Builder {
     clock: Arc<dyn Clock>,
     driver: DriverConfig,
     graph_interval: Duration,
+    snapshots: Option<Source>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -139,6 +142,7 @@ impl Builder {
             clock: Arc::new(SystemClock),
             driver: DriverConfig::default(),
             graph_interval: Duration::from_secs(600),
+            snapshots: None,
         }
     }
 
@@ -331,6 +335,14 @@ impl Builder {
         self
     }
 
+    /// Where snapshots of the network come from once a day (rapid gossip sync), besides what peers tell.
+    /// Nothing in them is signed; see the [crate](fulmen_rapid_gossip_sync) for what that means.
+    #[must_use]
+    pub fn rapid_gossip_sync(mut self, source: Source) -> Self {
+        self.snapshots = Some(source);
+        self
+    }
+
     /// Starts the node: when this returns, it runs and peers can connect. To be called within a tokio
     /// runtime.
     ///
@@ -395,8 +407,9 @@ impl Builder {
             peers,
             router,
             events: self.events,
-            clock: self.clock,
+            clock: Arc::clone(&self.clock),
         };
+        let chain = self.config.channel.chain_hash;
         let restore = restorer(self.config, self.data_dir.clone(), node_id, parts.start);
         let (handle, driver) =
             fulmen_background_processor::start(self.driver, store, restore, ports)?;
@@ -413,6 +426,16 @@ impl Builder {
         if let (Some(net), Some(dir)) = (&net, &self.data_dir) {
             let saving = save_memory(net.clone(), dir.clone(), stop.subscribe());
             background.spawn_to_end(saving);
+        }
+        if let Some(source) = self.snapshots {
+            let graph = NodeGraph {
+                handle: handle.clone(),
+                clock: self.clock,
+            };
+            background.spawn(rapid_gossip_sync::follow(
+                rapid_gossip_sync::FollowConfig::new(source, chain),
+                graph,
+            ));
         }
         if let Some(dir) = self.data_dir {
             let saving = running::save_caches(

@@ -11,8 +11,9 @@ use crate::private_file::write_private;
 const FILE: &str = "graph";
 const MAGIC: &[u8; 4] = b"FGC1";
 
-/// Reads the file. `None` when there is none, or it is of no use.
-pub(crate) fn load(data_dir: &Path, network: Network) -> Option<(NetworkGraph, SignedMessages)> {
+/// Reads the graph that a node has saved in its data directory, and the signed messages that it came from.
+/// `None` when there is none, or it is of no use. A running node writes it anew every few minutes, whole.
+pub fn load(data_dir: &Path, network: Network) -> Option<(NetworkGraph, SignedMessages)> {
     let path = data_dir.join(FILE);
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,

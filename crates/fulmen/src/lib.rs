@@ -90,10 +90,12 @@ mod graph_file;
 mod liquidity_file;
 mod private_file;
 mod running;
+mod snapshots;
 
 pub use birth::network_name;
 pub use builder::{Builder, ChainPorts, EDGE_STORE, NODE_STORE, default_cookie, rpc_port};
 pub use error::BuildError;
+pub use graph_file::load as load_graph;
 pub use private_file::write_private;
 pub use running::RunningNode;
 
@@ -112,6 +114,7 @@ pub use fulmen_offers as offers;
 pub use fulmen_onion as onion;
 pub use fulmen_payments as payments;
 pub use fulmen_persister as persister;
+pub use fulmen_rapid_gossip_sync as rapid_gossip_sync;
 pub use fulmen_router as router;
 pub use fulmen_signer as signer;
 pub use fulmen_tx as tx;

@@ -121,6 +121,7 @@ pub fn start<H: Heart>(
     let handle = NodeHandle {
         commands,
         queries,
+        inputs: inputs.clone(),
         stop,
         status,
         events: Arc::downgrade(&hub),

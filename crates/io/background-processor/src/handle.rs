@@ -1,8 +1,12 @@
 //! The handle of a running node.
 
-use std::{fmt, sync::Weak};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
 
-use fulmen_node::{Command, CommandError, CommandId, Reply};
+use fulmen_gossip::UnsignedGraph;
+use fulmen_node::{Command, CommandError, CommandId, Input, Reply};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -51,6 +55,7 @@ pub(crate) type Query<H> = Box<dyn FnOnce(&mut H) + Send>;
 pub struct NodeHandle<H> {
     pub(crate) commands: mpsc::Sender<CommandRequest>,
     pub(crate) queries: mpsc::Sender<Query<H>>,
+    pub(crate) inputs: mpsc::UnboundedSender<Input>,
     pub(crate) stop: watch::Sender<bool>,
     pub(crate) status: watch::Receiver<DriverStatus>,
     pub(crate) events: Weak<EventHub>,
@@ -62,6 +67,7 @@ impl<H> Clone for NodeHandle<H> {
         Self {
             commands: self.commands.clone(),
             queries: self.queries.clone(),
+            inputs: self.inputs.clone(),
             stop: self.stop.clone(),
             status: self.status.clone(),
             events: self.events.clone(),
@@ -110,6 +116,16 @@ impl<H: 'static> NodeHandle<H> {
         });
         self.queries.send(query).await.map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
+    }
+
+    /// Gives the node a snapshot of the network that nobody signed. It is applied before any query that is
+    /// asked after this.
+    ///
+    /// # Errors
+    /// When the node has stopped.
+    pub fn network_snapshot(&self, changes: UnsignedGraph) -> Result<(), Stopped> {
+        let input = Input::NetworkSnapshot(Arc::new(changes));
+        self.inputs.send(input).map_err(|_| Stopped)
     }
 
     /// The events from the number `from` on, as far as they are not acknowledged: those that are there,

@@ -5,7 +5,7 @@ mod common;
 
 use bitcoin::{Amount, constants::ChainHash};
 use fulmen_gossip::{Direction, GraphWriter, NetworkGraph, NewChannel, NewNodeDetails, Policy};
-use fulmen_rapid_gossip_sync::{Since, Version, decode, encode};
+use fulmen_rapid_gossip_sync::{Since, Version, decode, encode, publish};
 use fulmen_types::{CltvExpiryDelta, Features, Msat, NodeId, ShortChannelId, Timestamp};
 use proptest::prelude::*;
 
@@ -271,4 +271,48 @@ fn spent_channels_and_those_without_a_word_are_not_told() {
     let told = decode(&bytes, ChainHash::REGTEST, now).unwrap();
     let told: Vec<ShortChannelId> = told.channels.iter().map(|c| c.short_channel_id).collect();
     assert_eq!(told, [scid(0)]);
+}
+
+#[test]
+fn a_folder_of_snapshots_serves_who_comes_back() {
+    let channels: Vec<Drawn> = vec![(1, 2, Some(5_000), Vec::new(), [Some((DAY, 1)), None])];
+    let mut theirs = build(&channels, &[]);
+    let dir = tempfile::tempdir().unwrap();
+    let read = |name: String| std::fs::read(dir.path().join(name)).unwrap();
+    let mut ours = [(); 2].map(|()| GraphWriter::new(ChainHash::REGTEST));
+    let mut seen = 0;
+    for day in 0..20 {
+        let now = NOW + day * DAY;
+        let _ = theirs.update_policy(scid(0), Direction::Forward, policy(now, 1));
+        let graph = theirs.snapshot();
+        let time = Timestamp::from_secs(u64::from(now));
+        let files = publish(dir.path(), &graph, None, time).unwrap();
+        // Everything, this day's, and those before it that are younger than two weeks.
+        let days = usize::try_from(day.min(13)).unwrap();
+        assert_eq!(files.len(), 2 * (2 + days));
+        for (ours, folder) in ours.iter_mut().zip(["snapshot", "v2/snapshot"]) {
+            let in_folder = std::fs::read_dir(dir.path().join(folder)).unwrap().count();
+            assert_eq!(in_folder, 2 + days);
+            apply(ours, &read(format!("{folder}/{seen}")), now);
+            assert_eq!(ours.unsigned_until(), now);
+        }
+        seen = now;
+        check(&ours[0].snapshot(), &graph, Version::V1, now);
+        check(&ours[1].snapshot(), &graph, Version::V2, now);
+    }
+}
+
+#[test]
+fn what_is_not_signed_is_not_told() {
+    let both = [Some((DAY, 1)), Some((DAY, 2))];
+    let channels: Vec<Drawn> = vec![(1, 2, None, Vec::new(), both)];
+    let graph = build(&channels, &[(1, 5, vec![1], 1)]).snapshot();
+    let now = Timestamp::from_secs(u64::from(NOW));
+    let nothing = fulmen_gossip::SignedMessages::new().times();
+    let bytes = encode(&graph, Some(&nothing), Version::V2, Since::Beginning, now);
+    let told = decode(&bytes, ChainHash::REGTEST, now).unwrap();
+    assert_eq!(
+        (told.channels.len(), told.policies.len(), told.details.len()),
+        (0, 0, 0)
+    );
 }

@@ -1,11 +1,11 @@
 //! The gossip machine's place in the node.
 
-use alloc::{boxed::Box, collections::BTreeSet, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeSet, sync::Arc, vec::Vec};
 
 use bitcoin::secp256k1::PublicKey;
 use fulmen_gossip::{
     CheckedGossip, Gossip, GossipConfig, GossipInput, GossipOutput, OwnChannel, OwnPolicy, ToCheck,
-    Unsigned,
+    Unsigned, UnsignedGraph,
 };
 use fulmen_payments::ForwardPolicy;
 use fulmen_signer::{SigningAnswer, SigningRequest};
@@ -207,6 +207,10 @@ impl Node {
     /// [`Input::CheckedGossip`](crate::Input::CheckedGossip). Changes nothing.
     pub fn gossip_to_check(&self, now: Timestamp, peer: PublicKey, message: Message) -> ToCheck {
         self.gossip.to_check(now, &NodeId::from(peer), message)
+    }
+
+    pub(crate) fn gossip_snapshot(&mut self, step: &mut Step, changes: Arc<UnsignedGraph>) {
+        self.gossip_input(step, GossipInput::Unsigned(changes));
     }
 
     pub(crate) fn tick_gossip(&mut self, step: &mut Step) {

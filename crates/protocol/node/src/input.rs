@@ -4,7 +4,7 @@ use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
 use bitcoin::{BlockHash, Transaction, secp256k1::PublicKey};
-use fulmen_gossip::CheckedGossip;
+use fulmen_gossip::{CheckedGossip, UnsignedGraph};
 use fulmen_signer::RefusedMessage;
 use fulmen_types::{BlockHeight, Feerates};
 use fulmen_wire::Message;
@@ -144,6 +144,8 @@ pub enum Input {
     },
     /// The source has delivered everything up to this best tip: deadlines may run.
     BestTip(BlockId),
+    /// A snapshot of the network that nobody signed (rapid gossip sync).
+    NetworkSnapshot(Arc<UnsignedGraph>),
     /// New estimates of feerates.
     Feerates(Feerates),
     /// What the on-chain wallet holds now.

@@ -147,6 +147,7 @@ impl Node {
                 self.late_matches(step, block, &transactions);
             }
             Input::BestTip(tip) => self.best_tip(step, tip),
+            Input::NetworkSnapshot(changes) => self.gossip_snapshot(step, changes),
             Input::Feerates(feerates) => self.feerates_changed(step, feerates),
             Input::WalletBalance(balance) => self.wallet = balance,
             Input::Command { id, command } => self.command(step, id, command),
