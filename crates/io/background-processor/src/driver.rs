@@ -1,9 +1,18 @@
 //! The driver on tokio: the node on one task, its store on a thread, its ports around it.
 
-use std::{collections::BTreeMap, fmt, future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    future::poll_fn,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
+use bitcoin::secp256k1::PublicKey;
 use fulmen_node::{
-    ActionKind, Boot, CommandError, CommandId, DisconnectReason, Effects, Input, NoteLevel, Reply,
+    ActionKind, Boot, CommandError, CommandId, ConnEpoch, DisconnectReason, Effects, Input,
+    NoteLevel, Reply,
 };
 use fulmen_persister::{Store, StoreError};
 use fulmen_types::{Feerates, Timestamp};
@@ -85,6 +94,11 @@ impl std::error::Error for DriverError {}
 
 /// How often what waits is looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// With so many bytes to be sent a peer gets no more gossip until most of them are gone.
+const BUSY_BYTES: usize = 2 * 1024 * 1024;
+const IDLE_BYTES: usize = 256 * 1024;
+/// How often busy peers are looked at.
+const BUSY_LOOK: Duration = Duration::from_millis(100);
 /// A wake-up in the past is not the next thing at once: the others have their turn.
 const LEAST_WAIT: Duration = Duration::from_millis(2);
 
@@ -175,6 +189,7 @@ pub fn start<H: Heart>(
         wake: None,
         waiting: BTreeMap::new(),
         checks: GossipChecks::on_all_cores(),
+        busy: BTreeSet::new(),
     };
     let task = tokio::spawn(async move {
         driver.take(effects);
@@ -258,6 +273,8 @@ struct Driver<H> {
     waiting: BTreeMap<CommandId, Vec<oneshot::Sender<Result<Reply, CommandError>>>>,
     /// Gossip on its way to the heart.
     checks: GossipChecks,
+    /// Connections with much to be sent.
+    busy: BTreeSet<(PublicKey, ConnEpoch)>,
 }
 
 /// What comes from outside, each in its turn.
@@ -272,6 +289,8 @@ impl<H: Heart> Driver<H> {
     async fn run(&mut self) -> Result<(), DriverError> {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut busy_look = tokio::time::interval(BUSY_LOOK);
+        busy_look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut chain_open = true;
         let mut stop_at: Option<Instant> = None;
         loop {
@@ -305,6 +324,7 @@ impl<H: Heart> Driver<H> {
                     self.releaser.end_overdue(now, patience);
                     self.releaser.retry_signing();
                 }
+                _ = busy_look.tick(), if !self.busy.is_empty() => self.look_at_busy_peers(),
                 () = stop_asked(&mut self.stopping), if stop_at.is_none() => {
                     stop_at = Some(Instant::now() + self.config.shutdown_patience);
                 }
@@ -367,6 +387,7 @@ impl<H: Heart> Driver<H> {
             Input::PeerDisconnected { peer, epoch } => {
                 self.releaser.disconnected(*peer, *epoch);
                 self.checks.disconnected(*peer, *epoch);
+                self.busy.remove(&(*peer, *epoch));
             }
             _ => {}
         }
@@ -404,6 +425,7 @@ impl<H: Heart> Driver<H> {
 
     /// Does what may be done now.
     fn release(&mut self) {
+        let mut sent_gossip = BTreeSet::new();
         while let Some(released) = self.releaser.pop() {
             match released {
                 Released::Send {
@@ -411,6 +433,9 @@ impl<H: Heart> Driver<H> {
                     epoch,
                     message,
                 } => {
+                    if is_gossip(&message) {
+                        sent_gossip.insert((peer, epoch));
+                    }
                     self.outside.connector.send(peer, epoch, &message);
                 }
                 Released::Sign(job) => self.outside.sign(job),
@@ -424,6 +449,35 @@ impl<H: Heart> Driver<H> {
                 }
                 Released::Do(kind) => self.act(kind),
             }
+        }
+        for (peer, epoch) in sent_gossip {
+            let queued = self.outside.connector.queued_bytes(peer, epoch);
+            if queued > BUSY_BYTES && self.busy.insert((peer, epoch)) {
+                self.peer_busy(peer, epoch, true);
+            }
+        }
+    }
+
+    /// What a slow peer does not read yet is not heaped up: it has asked for much, perhaps.
+    fn peer_busy(&mut self, peer: PublicKey, epoch: ConnEpoch, is_busy: bool) {
+        self.step(Input::PeerBusy {
+            peer,
+            epoch,
+            is_busy,
+        });
+    }
+
+    fn look_at_busy_peers(&mut self) {
+        let connector = &self.outside.connector;
+        let rested: Vec<_> = self
+            .busy
+            .iter()
+            .filter(|(peer, epoch)| connector.queued_bytes(*peer, *epoch) < IDLE_BYTES)
+            .copied()
+            .collect();
+        for (peer, epoch) in rested {
+            self.busy.remove(&(peer, epoch));
+            self.peer_busy(peer, epoch, false);
         }
     }
 
@@ -498,6 +552,7 @@ impl<H: Heart> Driver<H> {
         self.peers = None;
         // Nobody is heard any more.
         self.checks = GossipChecks::start(0);
+        self.busy.clear();
         self.outside.connector.shutdown();
         for waiting in std::mem::take(&mut self.waiting).into_values().flatten() {
             let _ = waiting.send(Err(CommandError::Unavailable(error.to_string())));

@@ -50,7 +50,8 @@ pub struct GossipChecks {
     /// The ends of channels whose announcements are under way, and how many of these there are.
     announced: BTreeMap<ShortChannelId, (usize, [NodeId; 2])>,
     under_way: usize,
-    ready: VecDeque<Input>,
+    /// Streams whose first message is ready to be taken, each once.
+    ready: VecDeque<StreamId>,
 }
 
 type StreamId = (PublicKey, ConnEpoch);
@@ -68,6 +69,8 @@ struct Stream {
     /// The number of the first in `slots`.
     first: u64,
     slots: VecDeque<Slot>,
+    /// Whether it is among those that are ready.
+    is_ready: bool,
 }
 
 enum Slot {
@@ -214,7 +217,7 @@ impl GossipChecks {
     /// The next input for the heart. Never the end: without messages it waits.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
         loop {
-            if let Some(input) = self.ready.pop_front() {
+            if let Some(input) = self.pop() {
                 return Poll::Ready(input);
             }
             match self.results.poll_recv(cx) {
@@ -228,48 +231,66 @@ impl GossipChecks {
         }
     }
 
+    /// Notes what a thread has checked. It stays in its place until it is taken: what comes after it must
+    /// not overtake it.
     fn take(&mut self, place: Place, checked: Box<CheckedGossip>) {
-        let Entry::Occupied(mut entry) = self.streams.entry(place.stream) else {
+        let Some(stream) = self.streams.get_mut(&place.stream) else {
             return;
         };
-        let stream = entry.get_mut();
-        let slot = place
-            .number
-            .checked_sub(stream.first)
-            .and_then(|index| usize::try_from(index).ok())
-            .and_then(|index| stream.slots.get_mut(index));
-        if let Some(slot) = slot
+        let index = place.number.checked_sub(stream.first);
+        let Some(index) = index.and_then(|index| usize::try_from(index).ok()) else {
+            return;
+        };
+        if let Some(slot) = stream.slots.get_mut(index)
             && let Slot::Checking(announced) = slot
         {
             *slot = Slot::Checked(announced.take(), checked);
         }
-        let done = stream
-            .slots
-            .iter()
-            .take_while(|slot| !matches!(slot, Slot::Checking(_)))
-            .count();
-        stream.first += done as u64;
-        let left: Vec<Slot> = stream.slots.drain(..done).collect();
-        if stream.slots.is_empty() {
-            entry.remove();
+        if index == 0 && !stream.is_ready {
+            stream.is_ready = true;
+            self.ready.push_back(place.stream);
         }
-        let (peer, epoch) = place.stream;
-        for slot in left {
+    }
+
+    fn pop(&mut self) -> Option<Input> {
+        while let Some(id) = self.ready.front().copied() {
+            let (peer, epoch) = id;
+            let Some(stream) = self.streams.get_mut(&id) else {
+                self.ready.pop_front();
+                continue;
+            };
+            if matches!(stream.slots.front(), Some(Slot::Checking(_))) {
+                stream.is_ready = false;
+                self.ready.pop_front();
+                continue;
+            }
+            let Some(slot) = stream.slots.pop_front() else {
+                self.streams.remove(&id);
+                self.ready.pop_front();
+                continue;
+            };
+            stream.first += 1;
+            if stream.slots.is_empty() {
+                self.streams.remove(&id);
+                self.ready.pop_front();
+            }
             self.leave(&slot);
-            match slot {
-                Slot::Checking(_) => {}
-                Slot::Checked(_, checked) => self.ready.push_back(Input::CheckedGossip {
+            return match slot {
+                // It is not at the front: see above.
+                Slot::Checking(_) => continue,
+                Slot::Checked(_, checked) => Some(Input::CheckedGossip {
                     peer,
                     epoch,
                     checked,
                 }),
-                Slot::AsItIs(message) => self.ready.push_back(Input::PeerMessage {
+                Slot::AsItIs(message) => Some(Input::PeerMessage {
                     peer,
                     epoch,
                     message: *message,
                 }),
-            }
+            };
         }
+        None
     }
 }
 

@@ -111,6 +111,12 @@ pub trait Connector: Send + Sync {
     /// Sends a message on a connection, in the order of the calls; nowhere when that has ended.
     fn send(&self, peer: PublicKey, epoch: ConnEpoch, message: &Message);
 
+    /// How many bytes wait to be sent on a connection; 0 where nobody counts them. With too many the peer
+    /// gets nothing that can wait.
+    fn queued_bytes(&self, _peer: PublicKey, _epoch: ConnEpoch) -> usize {
+        0
+    }
+
     /// Ends a connection once what was sent before is out. The reason says whether the peer is to blame.
     fn disconnect(&self, peer: PublicKey, epoch: ConnEpoch, reason: &DisconnectReason);
 

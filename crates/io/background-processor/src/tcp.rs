@@ -78,6 +78,10 @@ impl Connector for TcpConnector {
         }
     }
 
+    fn queued_bytes(&self, peer: PublicKey, epoch: ConnEpoch) -> usize {
+        self.net.queued_bytes(peer, Epoch(epoch.0)).unwrap_or(0)
+    }
+
     fn disconnect(&self, peer: PublicKey, epoch: ConnEpoch, reason: &DisconnectReason) {
         let blame = match reason {
             DisconnectReason::ProtocolViolation(_) => Some(Offence::Violation),

@@ -143,6 +143,17 @@ impl Heart for Counter {
                     Command::AcknowledgeEvents { up_to: 4 } => {
                         self.wake = Some(now.plus_millis(50));
                     }
+                    Command::AcknowledgeEvents { up_to: SEND_GOSSIP } => {
+                        let filter = fulmen_wire::GossipTimestampFilter {
+                            chain_hash: bitcoin::constants::ChainHash::REGTEST,
+                            first_timestamp: 0,
+                            timestamp_range: 0,
+                        };
+                        actions.push(ActionKind::Send {
+                            lane: lane(9, 1, None),
+                            message: Message::from(filter).into(),
+                        });
+                    }
                     _ => {}
                 }
                 self.effects(batch, actions)
@@ -202,6 +213,9 @@ impl Heart for Counter {
         Vec::new()
     }
 }
+
+/// What makes the counter send something about the network.
+const SEND_GOSSIP: u64 = 9;
 
 const ASK_ROUTE: u64 = 5;
 const LEARN_AND_ASK_ROUTE: u64 = 6;
@@ -296,6 +310,7 @@ fn tip() -> BlockId {
 struct World {
     sent: Mutex<Vec<(u64, String)>>,
     shut_down: AtomicBool,
+    queued_bytes: AtomicUsize,
     chain: Mutex<Option<mpsc::Sender<Input>>>,
     chain_starts: AtomicUsize,
 }
@@ -317,6 +332,9 @@ impl Connector for World {
             .lock()
             .unwrap()
             .push((epoch.0, message.name().to_owned()));
+    }
+    fn queued_bytes(&self, _peer: PublicKey, _epoch: ConnEpoch) -> usize {
+        self.queued_bytes.load(Ordering::SeqCst)
     }
     fn disconnect(&self, _peer: PublicKey, _epoch: ConnEpoch, _reason: &DisconnectReason) {}
     fn connect(&self, _peer: PublicKey, _addresses: Vec<PeerAddress>) {}
@@ -820,4 +838,29 @@ async fn the_router_learns_from_failures_and_remembers_after_a_restart() {
     assert_eq!(rig.route(4, ASK_ROUTE).await, [3, 34]);
     rig.node.shutdown().await;
     rig.task.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_node_hears_of_a_peer_that_does_not_read_its_gossip() {
+    let rig = Rig::new();
+    rig.connect(1).await;
+    let busy = |counter: &Counter| {
+        let heard = counter.seen.iter().filter(|s| s.starts_with("PeerBusy"));
+        heard.map(|s| s.contains("true")).collect::<Vec<_>>()
+    };
+    rig.command(1, SEND_GOSSIP).await.unwrap();
+    rig.until_world(|world| world.sent().contains(&"gossip_timestamp_filter".to_owned()))
+        .await;
+    assert!(rig.node.query(busy).await.unwrap().is_empty());
+    rig.world.queued_bytes.store(3 << 20, Ordering::SeqCst);
+    rig.command(2, SEND_GOSSIP).await.unwrap();
+    rig.command(3, SEND_GOSSIP).await.unwrap();
+    rig.until(move |counter| busy(counter) == [true]).await;
+    // Not before most of it is gone.
+    rig.world.queued_bytes.store(1 << 20, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    assert_eq!(rig.node.query(busy).await.unwrap(), [true]);
+    rig.world.queued_bytes.store(0, Ordering::SeqCst);
+    rig.until(move |counter| busy(counter) == [true, false])
+        .await;
 }

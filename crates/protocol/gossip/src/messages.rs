@@ -2,6 +2,7 @@
 
 use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
 
+use bitcoin::{OutPoint, Txid, hashes::Hash};
 use fulmen_types::{
     NodeId, ShortChannelId,
     codec::{Decode, DecodeError, Encode, Reader},
@@ -11,7 +12,8 @@ use fulmen_wire::{Message, NetAddress};
 use crate::{Direction, GraphFileError, crc32c::crc32c};
 
 const MAGIC: [u8; 4] = *b"FULM";
-const VERSION: u8 = 1;
+/// Version 1 did not name the funding outputs.
+const VERSION: u8 = 2;
 /// Where fields begin in a `channel_update`: type 2, signature 64, chain 32, short id 8.
 const UPDATE_BODY: usize = 66;
 const UPDATE_TIMESTAMP: usize = UPDATE_BODY + 40;
@@ -22,6 +24,9 @@ const NODE_FEATURES: usize = 66;
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ChannelMessages {
     announcement: Box<[u8]>,
+    /// The output that the chain showed for it: with it a spend is noticed after a restart, too, without
+    /// asking for the output again.
+    funding: Option<OutPoint>,
     updates: [Option<Box<[u8]>>; 2],
 }
 
@@ -77,17 +82,31 @@ impl SignedMessages {
     }
 
     pub(crate) fn put_announcement(&mut self, scid: ShortChannelId, bytes: Vec<u8>) {
-        let updates = self
-            .channels
-            .remove(&scid)
-            .map_or([None, None], |old| old.updates);
-        self.channels.insert(
-            scid,
-            ChannelMessages {
-                announcement: bytes.into_boxed_slice(),
-                updates,
-            },
-        );
+        let announcement = bytes.into_boxed_slice();
+        match self.channels.get_mut(&scid) {
+            Some(channel) => channel.announcement = announcement,
+            None => {
+                self.channels.insert(
+                    scid,
+                    ChannelMessages {
+                        announcement,
+                        funding: None,
+                        updates: [None, None],
+                    },
+                );
+            }
+        }
+    }
+
+    pub(crate) fn put_funding(&mut self, scid: ShortChannelId, outpoint: OutPoint) {
+        if let Some(channel) = self.channels.get_mut(&scid) {
+            channel.funding = Some(outpoint);
+        }
+    }
+
+    /// The funding output of a channel, as far as the chain was asked.
+    pub(crate) fn funding(&self, scid: ShortChannelId) -> Option<OutPoint> {
+        self.channels.get(&scid)?.funding
     }
 
     pub(crate) fn put_update(
@@ -216,6 +235,10 @@ impl SignedMessages {
         for (scid, channel) in &self.channels {
             scid.encode(&mut out);
             put(&channel.announcement, &mut out);
+            // An outpoint that nothing has stands for none.
+            let funding = channel.funding.unwrap_or_else(OutPoint::null);
+            out.extend_from_slice(funding.txid.as_byte_array());
+            funding.vout.encode(&mut out);
             for update in &channel.updates {
                 put(update.as_deref().unwrap_or(&[]), &mut out);
             }
@@ -234,13 +257,14 @@ impl SignedMessages {
         if bytes.get(..4) != Some(&MAGIC) {
             return Err(GraphFileError::NotAGraph);
         }
-        match bytes.get(4) {
-            Some(&VERSION) => {}
+        let has_fundings = match bytes.get(4) {
+            Some(1) => false,
+            Some(&VERSION) => true,
             Some(&version) if version > VERSION => {
                 return Err(GraphFileError::NewerVersion(version));
             }
             _ => return Err(GraphFileError::NotAGraph),
-        }
+        };
         let (body, checksum) = bytes
             .split_last_chunk::<4>()
             .ok_or(DecodeError::UnexpectedEnd)?;
@@ -254,11 +278,19 @@ impl SignedMessages {
         for _ in 0..channels {
             let scid = ShortChannelId::decode(&mut r)?;
             let announcement = take(&mut r)?.ok_or(DecodeError::Missing("channel_announcement"))?;
+            let funding = if has_fundings {
+                let txid = Txid::from_byte_array(r.take_array()?);
+                let vout = u32::decode(&mut r)?;
+                Some(OutPoint::new(txid, vout)).filter(|funding| !funding.is_null())
+            } else {
+                None
+            };
             let updates = [take(&mut r)?, take(&mut r)?];
             messages.channels.insert(
                 scid,
                 ChannelMessages {
                     announcement,
+                    funding,
                     updates,
                 },
             );

@@ -81,6 +81,23 @@ fn a_late_node_catches_up_by_queries_and_by_its_cache() {
     assert_eq!(net.sent(5, 4, "query_short_channel_ids"), asked);
     assert_eq!(net.graph(5).to_bytes(), graph.to_bytes());
 
+    // The outputs are watched again before the first block, and looked up again at leisure only.
+    net.watched.clear();
+    net.looked_up.clear();
+    let messages = SignedMessages::from_bytes(&net.nodes[&5].messages().to_bytes()).unwrap();
+    let cached = NetworkGraph::from_bytes(&graph.to_bytes()).unwrap();
+    net.nodes.insert(
+        5,
+        Gossip::with_cache(config.clone(), cached, messages.clone()),
+    );
+    net.input(5, GossipInput::Tip(BlockHeight::new(200)));
+    let all: Vec<_> = (100..103).map(|block| (5, scid(block))).collect();
+    assert_eq!(net.watched, all);
+    assert_eq!(net.looked_up, []);
+    net.pass(10_000);
+    assert_eq!(net.looked_up, all);
+    assert_eq!(net.watched, all);
+
     // What was spent while the node was off is noticed, and forgotten in time.
     net.outputs.remove(&scid(101));
     let cached = NetworkGraph::from_bytes(&graph.to_bytes()).unwrap();

@@ -192,15 +192,30 @@ impl Node {
         epoch: ConnEpoch,
         checked: Box<CheckedGossip>,
     ) {
-        let is_ready = self
-            .peers
-            .get(&peer)
-            .and_then(|entry| entry.connection.as_ref())
-            .is_some_and(|c| c.epoch == epoch && c.features.is_some());
-        if is_ready {
+        if self.gossips_with(&peer, epoch) {
             let peer = NodeId::from(peer);
             self.gossip_input(step, GossipInput::Checked { peer, checked });
         }
+    }
+
+    pub(crate) fn peer_busy(
+        &mut self,
+        step: &mut Step,
+        peer: PublicKey,
+        epoch: ConnEpoch,
+        is_busy: bool,
+    ) {
+        if self.gossips_with(&peer, epoch) {
+            let peer = NodeId::from(peer);
+            self.gossip_input(step, GossipInput::PeerBusy { peer, is_busy });
+        }
+    }
+
+    fn gossips_with(&self, peer: &PublicKey, epoch: ConnEpoch) -> bool {
+        self.peers
+            .get(peer)
+            .and_then(|entry| entry.connection.as_ref())
+            .is_some_and(|c| c.epoch == epoch && c.features.is_some())
     }
 
     /// Whether a peer's message is worth a check of its signatures before it comes as

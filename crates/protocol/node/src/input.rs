@@ -124,6 +124,15 @@ pub enum Input {
         /// Why, for people.
         reason: String,
     },
+    /// So much waits to be sent on a connection that it should get nothing that can wait; or it has left.
+    PeerBusy {
+        /// With whom.
+        peer: PublicKey,
+        /// On which connection.
+        epoch: ConnEpoch,
+        /// Whether it is so.
+        is_busy: bool,
+    },
     /// A connection has ended.
     PeerDisconnected {
         /// With whom.

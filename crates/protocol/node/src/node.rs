@@ -136,6 +136,11 @@ impl Node {
             } => {
                 self.checked_gossip(step, peer, epoch, checked);
             }
+            Input::PeerBusy {
+                peer,
+                epoch,
+                is_busy,
+            } => self.peer_busy(step, peer, epoch, is_busy),
             Input::ConnectFailed { peer, reason } => self.connect_failed(step, peer, &reason),
             Input::PeerDisconnected { peer, epoch } => self.peer_disconnected(step, peer, epoch),
             Input::BlockConnected(block) => self.block_connected(step, &block),

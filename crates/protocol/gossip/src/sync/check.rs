@@ -37,7 +37,7 @@ impl Gossip {
             Message::ChannelAnnouncement(m) if self.is_wanted(m.chain_hash, m.short_channel_id) => {
                 ToCheck::Check(UncheckedGossip::ChannelAnnouncement(Box::new(m)))
             }
-            Message::NodeAnnouncement(m) if self.is_wanted_node(&m) => {
+            Message::NodeAnnouncement(m) if self.is_wanted_node(now, &m) => {
                 ToCheck::Check(UncheckedGossip::NodeAnnouncement(Box::new(m)))
             }
             Message::ChannelUpdate(update) if update.chain_hash == self.config.chain_hash => {

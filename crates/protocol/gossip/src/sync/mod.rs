@@ -49,9 +49,12 @@ const PRUNE_MILLIS: u64 = 3_600_000;
 /// Between two looks for what was missed; sooner when something is known to have been dropped.
 const RESYNC_MILLIS: u64 = 3_600_000;
 const RESYNC_SOON_MILLIS: u64 = 15_000;
+/// Rules that a peer may break on one connection before it is not listened to any more.
+const MAX_OFFENCES: u32 = 20;
 /// How many channels from the cache are asked for at a time, and how often.
 const RECHECK_PORTION: usize = 100;
 const RECHECK_MILLIS: u64 = 1_000;
+const RECHECK_WATCHED_MILLIS: u64 = 2_000;
 /// How many refused channels are remembered, so that they are not asked for again and again.
 const MAX_REFUSED: usize = 20_000;
 
@@ -138,6 +141,13 @@ pub enum GossipInput {
     },
     /// A snapshot without signatures (rapid gossip sync).
     Unsigned(Arc<UnsignedGraph>),
+    /// So much waits to be read by a peer that it should get nothing that can wait; or it has read it.
+    PeerBusy {
+        /// Which.
+        peer: NodeId,
+        /// Whether it is so.
+        is_busy: bool,
+    },
     /// The answer to [`GossipOutput::AskUtxo`].
     Utxo {
         /// Which channel's output.
@@ -256,6 +266,8 @@ pub struct Gossip {
     /// are watched from then on.
     recheck: VecDeque<ShortChannelId>,
     rechecking: BTreeSet<ShortChannelId>,
+    /// Channels from the cache whose outputs are known and not watched yet.
+    to_watch: Vec<ShortChannelId>,
     next_recheck: Timestamp,
     /// Channels that the chain refused.
     refused: BTreeSet<ShortChannelId>,
@@ -267,7 +279,22 @@ pub struct Gossip {
     outgoing: BTreeMap<MessageKey, Option<NodeId>>,
     /// Accepted updates of this hour.
     recent_updates: BTreeMap<(ShortChannelId, crate::Direction), u32>,
+    /// The same of nodes.
+    recent_announcements: BTreeMap<NodeId, u32>,
     recent_since: Timestamp,
+    /// What was flushed and is on its way to peers; their places count from `broadcast_start`.
+    broadcast: VecDeque<(MessageKey, Option<NodeId>)>,
+    broadcast_start: u64,
+    /// What which peer is being asked for: another need not be.
+    asked: BTreeMap<ShortChannelId, NodeId>,
+    /// Channels that are not deep enough, and who announced them.
+    early: BTreeMap<ShortChannelId, NodeId>,
+    /// Whom we asked last for what we may have missed.
+    last_resync: Option<NodeId>,
+    /// How long to wait before asking again for what was dropped.
+    resync_wait: u64,
+    /// Something was dropped since the last time.
+    is_lossy: bool,
     next_flush: Timestamp,
     next_prune: Timestamp,
     next_resync: Timestamp,
@@ -288,11 +315,14 @@ impl Gossip {
         if graph.chain_hash() == config.chain_hash {
             let mut gossip = Self::with(config, GraphWriter::from_graph(graph), messages);
             if gossip.config.utxo_check == UtxoCheck::Ask {
-                let all = ShortChannelId::from_u64(u64::MAX);
-                gossip.recheck = gossip
+                let last = ShortChannelId::from_u64(u64::MAX);
+                let all = gossip
                     .graph
-                    .channels_between(ShortChannelId::from_u64(0), all)
-                    .collect();
+                    .channels_between(ShortChannelId::from_u64(0), last);
+                let (watched, unknown): (Vec<_>, Vec<_>) =
+                    all.partition(|scid| gossip.messages.funding(*scid).is_some());
+                gossip.recheck = unknown.into_iter().chain(watched.iter().copied()).collect();
+                gossip.to_watch = watched;
             }
             gossip
         } else {
@@ -311,6 +341,7 @@ impl Gossip {
             pending_nodes: BTreeMap::new(),
             recheck: VecDeque::new(),
             rechecking: BTreeSet::new(),
+            to_watch: Vec::new(),
             next_recheck: Timestamp::new(0),
             refused: BTreeSet::new(),
             own: BTreeMap::new(),
@@ -318,10 +349,18 @@ impl Gossip {
             own_retry_at: NEVER,
             outgoing: BTreeMap::new(),
             recent_updates: BTreeMap::new(),
+            recent_announcements: BTreeMap::new(),
             recent_since: Timestamp::new(0),
+            broadcast: VecDeque::new(),
+            broadcast_start: 0,
+            asked: BTreeMap::new(),
+            early: BTreeMap::new(),
+            last_resync: None,
+            resync_wait: RESYNC_SOON_MILLIS,
+            is_lossy: false,
             next_flush: Timestamp::new(0),
             next_prune: Timestamp::new(0),
-            next_resync: Timestamp::new(u64::MAX),
+            next_resync: NEVER,
             tip: BlockHeight::new(0),
             changed: false,
             unsigned_applied: UnsignedApplied::default(),
@@ -374,7 +413,12 @@ impl Gossip {
                 short_channel_id,
                 answer,
             } => self.utxo_answered(now, short_channel_id, answer, &mut out),
-            GossipInput::Tip(height) => self.tip = height,
+            GossipInput::PeerBusy { peer, is_busy } => self.peer_busy(&peer, is_busy),
+            GossipInput::Tip(height) => {
+                self.tip = height;
+                self.watch_cached(&mut out);
+                self.ask_early(now, &mut out);
+            }
             GossipInput::FundingSpent {
                 short_channel_id,
                 height,
@@ -401,10 +445,33 @@ impl Gossip {
             GossipInput::NotSigned(unsigned) => self.not_signed(now, &unsigned),
             GossipInput::Tick => self.tick(now, &mut out),
         }
+        self.count_offences(now, &mut out);
         if core::mem::take(&mut self.changed) {
             out.push(GossipOutput::GraphChanged);
         }
         out
+    }
+
+    /// Who breaks rules again and again costs more than it is worth: it is not listened to any more.
+    fn count_offences(&mut self, now: Timestamp, out: &mut Vec<GossipOutput>) {
+        let offenders: Vec<NodeId> = out
+            .iter()
+            .filter_map(|output| {
+                if let GossipOutput::Misbehaved { peer, .. } = output {
+                    Some(*peer)
+                } else {
+                    None
+                }
+            })
+            .collect();
+        for id in offenders {
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.offences += 1;
+                if peer.offences > MAX_OFFENCES {
+                    self.peer_disconnected(now, &id, out);
+                }
+            }
+        }
     }
 
     /// When the next [`GossipInput::Tick`] has something to do.
@@ -421,7 +488,7 @@ impl Gossip {
         }
         self.peers
             .values()
-            .filter_map(Peer::next_wake)
+            .filter_map(|peer| peer.next_wake(self.broadcast_end()))
             .fold(wake, Timestamp::min)
     }
 
@@ -433,23 +500,36 @@ impl Gossip {
         }
         if now >= self.next_flush && !self.outgoing.is_empty() {
             self.next_flush = now.plus_millis(self.config.flush_millis);
-            self.flush(now, out);
+            self.flush(out);
         }
         if now >= self.next_resync {
             self.next_resync = now.plus_millis(RESYNC_MILLIS);
-            let idle = |peer: &Peer| peer.is_live && !peer.is_syncing();
-            let peer = self
-                .peers
-                .iter()
-                .find(|(_, peer)| idle(peer))
-                .map(|(id, _)| *id);
-            if let Some(peer) = peer {
-                self.start_sync(now, peer, out);
-            }
+            self.resync_wait = if self.is_lossy {
+                self.resync_wait.saturating_mul(2).min(RESYNC_MILLIS)
+            } else {
+                RESYNC_SOON_MILLIS
+            };
+            self.is_lossy = false;
+            self.resync(now, out);
         }
         self.recheck_cached(now, out);
         self.serve_peers(now, out);
         self.drive_queries(now, out);
+    }
+
+    /// Asks another peer each time: no few of them can hide channels from us.
+    fn resync(&mut self, now: Timestamp, out: &mut Vec<GossipOutput>) {
+        let can = |(_, peer): &(&NodeId, &Peer)| peer.has_queries && !peer.is_syncing();
+        let last = self.last_resync;
+        let mut after = self.peers.iter().filter(|(id, _)| Some(**id) > last);
+        let next = after
+            .find(can)
+            .or_else(|| self.peers.iter().find(can))
+            .map(|(id, _)| *id);
+        if let Some(peer) = next {
+            self.last_resync = Some(peer);
+            self.start_sync(now, peer, out);
+        }
     }
 
     fn prune(&mut self, now: Timestamp) {
@@ -464,13 +544,15 @@ impl Gossip {
         self.refused.clear();
         if now.millis_since(self.recent_since) >= PRUNE_MILLIS {
             self.recent_updates.clear();
+            self.recent_announcements.clear();
             self.recent_since = now;
         }
     }
 
-    /// Something was dropped: ask again before long.
+    /// Something was dropped: ask again before long, and later each time that it goes on.
     fn resync_soon(&mut self, now: Timestamp) {
-        self.next_resync = self.next_resync.min(now.plus_millis(RESYNC_SOON_MILLIS));
+        self.is_lossy = true;
+        self.next_resync = self.next_resync.min(now.plus_millis(self.resync_wait));
     }
 
     fn forget_channels(&mut self, gone: &[ShortChannelId]) {

@@ -2,7 +2,7 @@
 
 use alloc::{
     boxed::Box,
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     vec::Vec,
 };
 
@@ -10,7 +10,7 @@ use bitcoin::constants::ChainHash;
 use fulmen_types::{Feature, Features, NodeId, ShortChannelId, Timestamp};
 use fulmen_wire::{GossipTimestampFilter, QueryChannelRange};
 
-use super::{Gossip, GossipOutput};
+use super::{Gossip, GossipOutput, NEVER, RESYNC_MILLIS};
 
 /// Live gossip is asked for from this long ago on: what happened meanwhile comes by queries.
 const FILTER_BACK_SECS: u64 = 3_600;
@@ -42,6 +42,12 @@ pub(super) struct Peer {
     pub(super) sync: Sync,
     /// Of all pending outputs, those that it announced.
     pub(super) pending_utxos: usize,
+    /// It reads more slowly than we send: it gets nothing that can wait.
+    pub(super) is_busy: bool,
+    /// Up to where it has got the broadcast.
+    pub(super) broadcast_at: u64,
+    /// How often it broke a rule.
+    pub(super) offences: u32,
 }
 
 /// `gossip_timestamp_filter`.
@@ -97,9 +103,12 @@ pub(super) enum Sync {
     /// Asking for channels, some at a time.
     Ids {
         wanted: VecDeque<(ShortChannelId, u64)>,
-        /// A query is open.
-        asked: bool,
+        /// What the open query asks for; empty without one.
+        asked: Vec<ShortChannelId>,
+        /// For the next channel.
         deadline: Timestamp,
+        /// For all that the query asks for.
+        query_deadline: Timestamp,
     },
 }
 
@@ -108,16 +117,26 @@ impl Peer {
         !matches!(self.sync, Sync::Idle)
     }
 
-    pub(super) const fn is_served(&self) -> bool {
-        self.backlog.is_some() || self.serving_ids.is_some() || self.serving_range.is_some()
+    /// Whether it is to get something, up to this end of the broadcast.
+    pub(super) const fn is_served(&self, broadcast_end: u64) -> bool {
+        let waits = self.backlog.is_some()
+            || self.serving_ids.is_some()
+            || self.serving_range.is_some()
+            || (self.filter.is_some() && self.broadcast_at < broadcast_end);
+        waits && !self.is_busy
     }
 
-    pub(super) fn next_wake(&self) -> Option<Timestamp> {
+    pub(super) fn next_wake(&self, broadcast_end: u64) -> Option<Timestamp> {
         let deadline = match &self.sync {
             Sync::Idle => None,
-            Sync::Range { deadline, .. } | Sync::Ids { deadline, .. } => Some(*deadline),
+            Sync::Range { deadline, .. } => Some(*deadline),
+            Sync::Ids {
+                deadline,
+                query_deadline,
+                ..
+            } => Some(*deadline.min(query_deadline)),
         };
-        let portion = self.is_served().then_some(self.next_portion);
+        let portion = self.is_served(broadcast_end).then_some(self.next_portion);
         match (deadline, portion) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -138,6 +157,10 @@ impl Gossip {
         let has_queries = features.supports(Feature::GossipQueries);
         let live = self.peers.values().filter(|peer| peer.is_live).count();
         let is_live = has_queries && live < self.config.sync_peers;
+        if self.next_resync == NEVER {
+            self.next_resync = now.plus_millis(RESYNC_MILLIS);
+        }
+        let broadcast_at = self.broadcast_end();
         self.peers.insert(
             peer,
             Peer {
@@ -153,6 +176,9 @@ impl Gossip {
                 next_portion: now,
                 sync: Sync::Idle,
                 pending_utxos: 0,
+                is_busy: false,
+                broadcast_at,
+                offences: 0,
             },
         );
         // BOLT 7, gossip_timestamp_filter: a peer with gossip_queries relays nothing before one. It is
@@ -183,6 +209,9 @@ impl Gossip {
         let Some(gone) = self.peers.remove(peer) else {
             return;
         };
+        if let Sync::Ids { asked, .. } = &gone.sync {
+            release(&mut self.asked, peer, asked);
+        }
         for pending in self.pending.values_mut() {
             if pending.from == Some(*peer) {
                 pending.from = None;
@@ -205,6 +234,19 @@ impl Gossip {
     }
 }
 
+/// Channels that were asked for may be asked for elsewhere.
+pub(super) fn release(
+    all: &mut BTreeMap<ShortChannelId, NodeId>,
+    peer: &NodeId,
+    asked: &[ShortChannelId],
+) {
+    for scid in asked {
+        if all.get(scid) == Some(peer) {
+            all.remove(scid);
+        }
+    }
+}
+
 /// How our questions to a peer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SyncEnd {
@@ -223,6 +265,9 @@ pub(super) fn end_sync(
     out: &mut Vec<GossipOutput>,
 ) {
     peer.sync = Sync::Idle;
+    if !peer.is_live {
+        return;
+    }
     let back_secs = match end {
         SyncEnd::Silent => super::STALE_SECS,
         SyncEnd::Answered if peer.is_asked => return,

@@ -13,7 +13,7 @@ use fulmen_wire::{
 
 use super::{
     Gossip, GossipOutput,
-    peer::{Sync, SyncEnd, end_sync},
+    peer::{Peer, Sync, SyncEnd, end_sync, release},
 };
 use crate::Direction;
 
@@ -21,12 +21,18 @@ use crate::Direction;
 const ANSWER_MILLIS: u64 = 60_000;
 /// How long it may take for the next channel of those that it was asked for. Some nodes never answer.
 const CHANNEL_MILLIS: u64 = 10_000;
+/// How long a query may take in all: who gives its channels one by one does not hold them up for long.
+const QUERY_MILLIS: u64 = 60_000;
 /// Channels of one query.
 const QUERY_IDS: usize = 500;
 /// Channels that one peer can make us ask for: far above all that there are.
 const MAX_WANTED: usize = 1_000_000;
 /// Parts of one answer.
 const MAX_PARTS: u32 = 10_000;
+
+/// Channels that are remembered until they are deep enough.
+const MAX_EARLY: usize = 1_000;
+const MAX_EARLY_OF_PEER: usize = 100;
 
 const WANT_ALL: u64 = QueryShortChannelIds::WANT_ANNOUNCEMENT
     | QueryShortChannelIds::WANT_UPDATE_1
@@ -114,11 +120,7 @@ impl Gossip {
         // something else in older nodes.
         let end = reply.first_blocknum.saturating_add(reply.number_of_blocks);
         if end >= query.end_blocknum() {
-            state.sync = Sync::Ids {
-                wanted: core::mem::take(wanted),
-                asked: false,
-                deadline: now.plus_millis(ANSWER_MILLIS),
-            };
+            state.sync = ids(now, core::mem::take(wanted));
             self.drive_queries(now, out);
         }
     }
@@ -138,10 +140,15 @@ impl Gossip {
         };
         match &mut state.sync {
             Sync::Ids {
-                asked, deadline, ..
-            } if *asked => {
-                *asked = false;
+                asked,
+                deadline,
+                query_deadline,
+                ..
+            } if !asked.is_empty() => {
+                release(&mut self.asked, &peer, asked);
+                asked.clear();
                 *deadline = now.plus_millis(ANSWER_MILLIS);
+                *query_deadline = *deadline;
             }
             Sync::Idle | Sync::Range { .. } | Sync::Ids { .. } => {
                 out.push(GossipOutput::Misbehaved {
@@ -158,10 +165,9 @@ impl Gossip {
     pub(super) fn note_progress(&mut self, now: Timestamp, peer: &NodeId) {
         if let Some(state) = self.peers.get_mut(peer)
             && let Sync::Ids {
-                asked: true,
-                deadline,
-                ..
+                asked, deadline, ..
             } = &mut state.sync
+            && !asked.is_empty()
         {
             *deadline = now.plus_millis(CHANNEL_MILLIS);
         }
@@ -180,10 +186,16 @@ impl Gossip {
                 Sync::Idle => false,
                 Sync::Range { deadline, .. } => *deadline <= now,
                 Sync::Ids {
-                    deadline, asked, ..
-                } => *asked && *deadline <= now,
+                    deadline,
+                    query_deadline,
+                    asked,
+                    ..
+                } => !asked.is_empty() && *deadline.min(query_deadline) <= now,
             };
             if late {
+                if let Sync::Ids { asked, .. } = &peer.sync {
+                    release(&mut self.asked, id, asked);
+                }
                 end_sync(chain_hash, *id, peer, SyncEnd::Silent, out);
                 continue;
             }
@@ -194,42 +206,55 @@ impl Gossip {
                 wanted,
                 asked,
                 deadline,
+                query_deadline,
             } = &mut peer.sync
             else {
                 continue;
             };
-            if *asked {
+            if !asked.is_empty() {
                 continue;
             }
             let mut ids = BTreeSet::new();
+            let mut elsewhere = Vec::new();
             let limit = QUERY_IDS.min(room).min(own_room);
-            if limit == 0 && !wanted.is_empty() {
-                // Wait for the chain's answers: each drives the queries on.
-                *deadline = now.plus_millis(ANSWER_MILLIS);
-                continue;
-            }
             while ids.len() < limit {
                 let Some((scid, flags)) = wanted.pop_front() else {
                     break;
                 };
-                // Another peer may have been quicker.
                 let is_new = flags & QueryShortChannelIds::WANT_ANNOUNCEMENT != 0;
                 let is_known = self.messages.has_announcement(scid)
                     || self.pending.contains_key(&scid)
                     || self.refused.contains(&scid);
-                if !(is_new && is_known) {
+                if self.asked.contains_key(&scid) {
+                    // Another peer is asked for it. Updates will come from there, or later; what is not
+                    // known at all is asked for here if it does not.
+                    if is_new {
+                        elsewhere.push((scid, flags));
+                    }
+                } else if !(is_new && is_known) {
                     ids.insert((scid, flags));
                 }
+            }
+            wanted.extend(elsewhere);
+            if ids.is_empty() && !wanted.is_empty() {
+                // For the chain's answers or another peer's: each drives the queries on.
+                *deadline = now.plus_millis(CHANNEL_MILLIS);
+                *query_deadline = *deadline;
+                continue;
             }
             if ids.is_empty() {
                 end_sync(chain_hash, *id, peer, SyncEnd::Answered, out);
                 continue;
             }
             room -= ids.len();
-            *asked = true;
             *deadline = now.plus_millis(CHANNEL_MILLIS);
+            *query_deadline = now.plus_millis(QUERY_MILLIS);
             let (encoded_short_ids, flags): (Vec<ShortChannelId>, Vec<u64>) =
                 ids.into_iter().unzip();
+            asked.clone_from(&encoded_short_ids);
+            for scid in &encoded_short_ids {
+                self.asked.insert(*scid, *id);
+            }
             out.push(GossipOutput::Send {
                 peer: *id,
                 message: QueryShortChannelIds {
@@ -242,6 +267,41 @@ impl Gossip {
         }
     }
 
+    /// Notes a channel that is announced before it is deep enough: it is asked for once it is.
+    pub(super) fn note_early(&mut self, peer: NodeId, scid: ShortChannelId) {
+        let of_peer = self.early.values().filter(|from| **from == peer).count();
+        if self.early.len() < MAX_EARLY && of_peer < MAX_EARLY_OF_PEER {
+            self.early.insert(scid, peer);
+        }
+    }
+
+    /// Asks for channels that have become deep enough.
+    pub(super) fn ask_early(&mut self, now: Timestamp, out: &mut Vec<GossipOutput>) {
+        while let Some((scid, from)) = self.early.first_key_value() {
+            let (scid, from) = (*scid, *from);
+            if self.is_early(scid) {
+                break;
+            }
+            self.early.remove(&scid);
+            let asks = |peer: &Peer| peer.has_queries;
+            let peer = match self.peers.get_mut(&from).filter(|peer| asks(peer)) {
+                Some(peer) => peer,
+                // The resynchronisation would find it, too.
+                None => match self.peers.values_mut().find(|p| asks(p) && p.is_live) {
+                    Some(peer) => peer,
+                    None => continue,
+                },
+            };
+            match &mut peer.sync {
+                Sync::Idle => peer.sync = ids(now, VecDeque::from([(scid, WANT_ALL)])),
+                Sync::Range { wanted, .. } | Sync::Ids { wanted, .. } => {
+                    wanted.push_back((scid, WANT_ALL));
+                }
+            }
+        }
+        self.drive_queries(now, out);
+    }
+
     /// What a part of a range shows that we don't have.
     fn missing(&self, now: Timestamp, reply: &ReplyChannelRange) -> Vec<(ShortChannelId, u64)> {
         let stale = now.to_secs_floor().saturating_sub(super::STALE_SECS);
@@ -251,7 +311,9 @@ impl Gossip {
         for (index, scid) in reply.encoded_short_ids.iter().enumerate() {
             let times = times.get(index);
             if !self.is_announced(*scid) {
-                let is_stale = times.is_some_and(|(a, b)| u64::from(*a.max(b)) < stale);
+                // Both ends must be alive, as when channels are forgotten; one may not have spoken yet.
+                let is_old = |time: &u32| *time != 0 && u64::from(*time) < stale;
+                let is_stale = times.is_some_and(|(a, b)| is_old(a) || is_old(b));
                 let known = self.pending.contains_key(scid) || self.refused.contains(scid);
                 if !is_stale && !known {
                     missing.push((*scid, WANT_ALL));
@@ -294,5 +356,16 @@ impl Gossip {
             }
         }
         missing
+    }
+}
+
+/// The beginning of asking for channels.
+fn ids(now: Timestamp, wanted: VecDeque<(ShortChannelId, u64)>) -> Sync {
+    let deadline = now.plus_millis(ANSWER_MILLIS);
+    Sync::Ids {
+        wanted,
+        asked: Vec::new(),
+        deadline,
+        query_deadline: deadline,
     }
 }

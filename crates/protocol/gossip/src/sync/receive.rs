@@ -7,8 +7,8 @@ use fulmen_types::{BlockHeight, NodeId, ShortChannelId, Timestamp, codec::Encode
 use fulmen_wire::{ChannelAnnouncement, ChannelUpdate, Message, NodeAnnouncement};
 
 use super::{
-    FUTURE_SECS, Gossip, GossipOutput, MAX_REFUSED, RECHECK_MILLIS, RECHECK_PORTION, STALE_SECS,
-    UtxoAnswer, UtxoCheck,
+    FUTURE_SECS, Gossip, GossipOutput, MAX_REFUSED, RECHECK_MILLIS, RECHECK_PORTION,
+    RECHECK_WATCHED_MILLIS, STALE_SECS, UtxoAnswer, UtxoCheck,
 };
 use crate::{
     CheckedGossip, Direction, GraphError, NewChannel, NewNodeDetails, Policy, UncheckedGossip,
@@ -18,8 +18,12 @@ use crate::{
 
 /// Updates of one direction that are taken within an hour.
 const UPDATES_PER_HOUR: u32 = 60;
-/// A channel this many blocks above our tip may still be real: our tip lags behind.
-const TIP_LAG: u32 = 6;
+/// Announcements of one node that are taken within an hour.
+const ANNOUNCEMENTS_PER_HOUR: u32 = 20;
+/// From how many confirmations on a channel may be announced (BOLT 7).
+const DEPTH: u32 = 6;
+/// How many blocks our tip may lag behind.
+const TIP_LAG: u32 = 2;
 
 /// An announcement whose output is being asked for, and what came for it meanwhile.
 #[derive(Clone)]
@@ -103,10 +107,8 @@ impl Gossip {
         if !self.is_wanted(announcement.chain_hash, scid) {
             return;
         }
-        let tip = self.tip.to_u32();
-        if tip > 0 && scid.block() > tip.saturating_add(TIP_LAG) {
-            // Ours may lag behind.
-            self.resync_soon(now);
+        if self.is_early(scid) {
+            self.note_early(peer, scid);
             return;
         }
         let verdict = proof.or_check(|| verify_channel_announcement(&self.secp, &announcement));
@@ -127,6 +129,13 @@ impl Gossip {
             }
             UtxoCheck::Ask => self.ask_utxo(now, peer, announcement, out),
         }
+    }
+
+    /// BOLT 7, channel_announcement: with less than 6 confirmations it should be ignored, but for those that
+    /// are close, should our tip lag behind.
+    pub(super) fn is_early(&self, scid: ShortChannelId) -> bool {
+        let tip = self.tip.to_u32();
+        tip > 0 && scid.block().saturating_add(DEPTH - 1) > tip.saturating_add(TIP_LAG)
     }
 
     fn ask_utxo(
@@ -198,6 +207,7 @@ impl Gossip {
                     return;
                 }
                 self.accept_channel(now, announcement, Some(output.value), pending.from);
+                self.messages.put_funding(scid, outpoint);
                 out.push(GossipOutput::WatchFunding {
                     short_channel_id: scid,
                     outpoint,
@@ -216,17 +226,41 @@ impl Gossip {
         self.drive_queries(now, out);
     }
 
+    /// Watches the outputs of the cache that are known: before the first block that the last run did not see.
+    pub(super) fn watch_cached(&mut self, out: &mut Vec<GossipOutput>) {
+        for scid in core::mem::take(&mut self.to_watch) {
+            let announcement = self.messages.message(&MessageKey::Announcement(scid));
+            if let (Some(outpoint), Some(Message::ChannelAnnouncement(announcement))) =
+                (self.messages.funding(scid), announcement)
+            {
+                out.push(GossipOutput::WatchFunding {
+                    short_channel_id: scid,
+                    outpoint,
+                    script_pubkey: funding_script(&announcement),
+                });
+            }
+        }
+    }
+
     /// Asks the chain about some more channels from the cache.
     pub(super) fn recheck_cached(&mut self, now: Timestamp, out: &mut Vec<GossipOutput>) {
         if now < self.next_recheck || self.recheck.is_empty() {
             return;
         }
-        self.next_recheck = now.plus_millis(RECHECK_MILLIS);
+        // Those that are watched already may only have been spent between the last writing of the cache and
+        // the end of the last run: there is time for them.
+        let is_watched = |scid: &ShortChannelId| self.messages.funding(*scid).is_some();
+        let (portion, millis) = if self.recheck.front().is_some_and(is_watched) {
+            (1, RECHECK_WATCHED_MILLIS)
+        } else {
+            (RECHECK_PORTION, RECHECK_MILLIS)
+        };
+        self.next_recheck = now.plus_millis(millis);
         // Without a tip nobody could say since when a spent one is spent.
         if self.tip == BlockHeight::new(0) {
             return;
         }
-        for _ in 0..RECHECK_PORTION.min(self.recheck.len()) {
+        for _ in 0..portion.min(self.recheck.len()) {
             let Some(scid) = self.recheck.pop_front() else {
                 return;
             };
@@ -243,11 +277,16 @@ impl Gossip {
             return;
         }
         match answer {
-            UtxoAnswer::Unspent { output, outpoint } => out.push(GossipOutput::WatchFunding {
-                short_channel_id: scid,
-                outpoint,
-                script_pubkey: output.script_pubkey,
-            }),
+            UtxoAnswer::Unspent { output, outpoint } => {
+                if self.messages.funding(scid) != Some(outpoint) {
+                    self.messages.put_funding(scid, outpoint);
+                    out.push(GossipOutput::WatchFunding {
+                        short_channel_id: scid,
+                        outpoint,
+                        script_pubkey: output.script_pubkey,
+                    });
+                }
+            }
             // Spent while we were away, nobody knows when: the 72 blocks begin now.
             UtxoAnswer::SpentOrUnknown => {
                 let is_noted = self
@@ -454,7 +493,7 @@ impl Gossip {
         proof: Proof,
         out: &mut Vec<GossipOutput>,
     ) {
-        if !self.is_wanted_node(&announcement) {
+        if !self.is_wanted_node(now, &announcement) {
             return;
         }
         let id = announcement.node_id;
@@ -466,6 +505,11 @@ impl Gossip {
             });
             return;
         }
+        let recent = self.recent_announcements.entry(id).or_insert(0);
+        *recent += 1;
+        if *recent > ANNOUNCEMENTS_PER_HOUR {
+            return;
+        }
         if self.graph.has_node(&id) {
             self.apply_node(now, &announcement, Some(peer));
         } else if let Some((_, held)) = self.pending_nodes.get_mut(&id) {
@@ -473,8 +517,9 @@ impl Gossip {
         }
     }
 
-    /// Whether an announcement is of a node with a channel, and newer than what is known of it.
-    pub(super) fn is_wanted_node(&self, announcement: &NodeAnnouncement) -> bool {
+    /// Whether an announcement is of a node with a channel, newer than what is known of it, and not of a
+    /// far future.
+    pub(super) fn is_wanted_node(&self, now: Timestamp, announcement: &NodeAnnouncement) -> bool {
         let id = announcement.node_id;
         let held = self.pending_nodes.get(&id);
         let known = self
@@ -484,6 +529,7 @@ impl Gossip {
             .max();
         // BOLT 7, node_announcement: of unknown nodes and not newer: ignore.
         (held.is_some() || self.graph.has_node(&id))
+            && u64::from(announcement.timestamp) <= now.to_secs_floor().saturating_add(FUTURE_SECS)
             && known.is_none_or(|known| known < announcement.timestamp)
             && id != self.config.our_node_id
     }

@@ -14,14 +14,20 @@ use fulmen_wire::{
 
 use super::{
     Gossip, GossipOutput,
-    peer::{Backlog, Filter, ServingIds, ServingRange},
+    peer::{Backlog, Filter, Peer, ServingIds, ServingRange},
 };
 use crate::{Direction, messages::MessageKey};
 
 /// Channels or nodes of one portion, and the time between two: what a peer can make us send is bounded
-/// however often it asks.
+/// however often it asks. With many peers that ask the time gets longer, so that all together are bounded.
 const PORTION: usize = 100;
-const PORTION_MILLIS: u64 = 100;
+const PORTION_MILLIS: u64 = 25;
+/// So many times longer at the most.
+const MAX_SHARE: u64 = 40;
+/// Messages of the broadcast that are looked at for one portion.
+const BROADCAST_PORTION: usize = 400;
+/// Messages of the broadcast that wait for slow peers.
+const MAX_BROADCAST: usize = 150_000;
 /// Short ids of one `reply_channel_range`: with timestamps and checksums 24 bytes each.
 const RANGE_PART: usize = 2_600;
 const BOTH: [Direction; 2] = [Direction::Forward, Direction::Backward];
@@ -35,30 +41,28 @@ impl Gossip {
         self.outgoing.insert(key, from);
     }
 
-    /// The staggered broadcast (BOLT 7, Rebroadcasting).
-    pub(super) fn flush(&mut self, _now: Timestamp, out: &mut Vec<GossipOutput>) {
+    /// The staggered broadcast (BOLT 7, Rebroadcasting): what is ours to all at once, the rest in portions
+    /// to who asked for it.
+    pub(super) fn flush(&mut self, out: &mut Vec<GossipOutput>) {
         // BOLT 7: an announcement without any update MUST NOT be sent; it waits for the first.
         let (waiting, outgoing): (BTreeMap<_, _>, BTreeMap<_, _>) =
             core::mem::take(&mut self.outgoing).into_iter().partition(
                 |(key, _)| matches!(key, MessageKey::Announcement(scid) if !self.has_update(*scid)),
             );
-        for (key, from) in &outgoing {
-            let Some(message) = self.messages.message(key) else {
+        for (key, from) in outgoing {
+            if !self.origin(&key).0 {
+                self.broadcast.push_back((key, from));
+                continue;
+            }
+            let Some(message) = self.messages.message(&key) else {
                 continue;
             };
-            let (is_ours, timestamp) = self.origin(key);
-            for (id, peer) in &self.peers {
-                if Some(*id) == *from {
-                    continue;
-                }
-                // BOLT 7: what we made ourselves is sent in any case, the rest as the filter says.
-                let takes = peer.filter.as_ref().is_some_and(|f| f.takes(timestamp));
-                if is_ours || takes {
-                    out.push(GossipOutput::Send {
-                        peer: *id,
-                        message: message.clone(),
-                    });
-                }
+            // BOLT 7: what we made ourselves is sent in any case.
+            for id in self.peers.keys().filter(|id| Some(**id) != from) {
+                out.push(GossipOutput::Send {
+                    peer: *id,
+                    message: message.clone(),
+                });
             }
         }
         // One that never gets an update is forgotten with its channel.
@@ -66,6 +70,44 @@ impl Gossip {
             .into_iter()
             .filter(|(key, _)| self.messages.bytes(key).is_some())
             .collect();
+        self.trim_broadcast();
+    }
+
+    /// Up to where the broadcast goes.
+    pub(super) fn broadcast_end(&self) -> u64 {
+        self.broadcast_start
+            .saturating_add(self.broadcast.len() as u64)
+    }
+
+    /// Forgets what every peer has got, and the oldest of what is too much.
+    fn trim_broadcast(&mut self) {
+        let end = self.broadcast_end();
+        let waits = |peer: &&Peer| peer.filter.is_some();
+        let reached = self.peers.values().filter(waits);
+        let reached = reached.map(|peer| peer.broadcast_at).min().unwrap_or(end);
+        while self.broadcast_start < reached || self.broadcast.len() > MAX_BROADCAST {
+            if self.broadcast.pop_front().is_none() {
+                break;
+            }
+            self.broadcast_start += 1;
+        }
+    }
+
+    /// The next portion of the broadcast for a peer, as its filter says. Gives where it has got to.
+    fn serve_broadcast(&self, id: NodeId, peer: &Peer, out: &mut Vec<GossipOutput>) -> u64 {
+        let Some(filter) = peer.filter else {
+            return self.broadcast_end();
+        };
+        let at = peer.broadcast_at.max(self.broadcast_start);
+        let skip = usize::try_from(at - self.broadcast_start).unwrap_or(usize::MAX);
+        let mut looked_at = 0;
+        for (key, from) in self.broadcast.iter().skip(skip).take(BROADCAST_PORTION) {
+            looked_at += 1;
+            if Some(id) != *from && filter.takes(self.origin(key).1) {
+                self.send_stored(id, key, out);
+            }
+        }
+        at + looked_at
     }
 
     /// The times of both ends' signed updates, 0 for none: what is not signed is not passed on.
@@ -108,7 +150,11 @@ impl Gossip {
         if message.chain_hash != self.config.chain_hash {
             return;
         }
+        let broadcast_end = self.broadcast_end();
         if let Some(state) = self.peers.get_mut(&peer) {
+            if state.filter.is_none() {
+                state.broadcast_at = broadcast_end;
+            }
             state.filter = Some(Filter {
                 first: message.first_timestamp,
                 range: message.timestamp_range,
@@ -199,23 +245,34 @@ impl Gossip {
         let served: Vec<NodeId> = self
             .peers
             .iter()
-            .filter(|(_, peer)| peer.is_served())
+            .filter(|(_, peer)| peer.is_served(self.broadcast_end()))
             .map(|(id, _)| *id)
             .collect();
         for peer in served {
             self.serve(now, peer, out);
         }
+        self.trim_broadcast();
+    }
+
+    /// A peer has so much to read that more would be too much, or has read it.
+    pub(super) fn peer_busy(&mut self, peer: &NodeId, is_busy: bool) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.is_busy = is_busy;
+        }
     }
 
     /// Sends a peer the next portion of all that it asked for, if it is time.
     fn serve(&mut self, now: Timestamp, id: NodeId, out: &mut Vec<GossipOutput>) {
+        let end = self.broadcast_end();
+        let served = self.peers.values().filter(|peer| peer.is_served(end));
+        let share = (served.count() as u64).clamp(1, MAX_SHARE);
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        if now < peer.next_portion || !peer.is_served() {
+        if now < peer.next_portion || !peer.is_served(end) {
             return;
         }
-        peer.next_portion = now.plus_millis(PORTION_MILLIS);
+        peer.next_portion = now.plus_millis(PORTION_MILLIS * share);
         let (range, ids, backlog, filter) = (
             peer.serving_range.take(),
             peer.serving_ids.take(),
@@ -228,10 +285,15 @@ impl Gossip {
             (Some(backlog), Some(filter)) => self.serve_backlog(id, backlog, filter, out),
             _ => None,
         };
+        let broadcast_at = match self.peers.get(&id) {
+            Some(peer) => self.serve_broadcast(id, peer, out),
+            None => end,
+        };
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.serving_range = range;
             peer.serving_ids = ids;
             peer.backlog = backlog;
+            peer.broadcast_at = broadcast_at;
         }
     }
 

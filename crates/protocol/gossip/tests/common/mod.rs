@@ -4,7 +4,7 @@
 
 use bitcoin::constants::ChainHash;
 use bitcoin::secp256k1::{All, Message as Digest, PublicKey, Secp256k1, SecretKey};
-use bitcoin::{Amount, OutPoint, TxOut};
+use bitcoin::{Amount, OutPoint, TxOut, Txid, hashes::Hash};
 use fulmen_gossip::{
     Gossip, GossipConfig, GossipInput, GossipOutput, NetworkGraph, OwnChannel, OwnPolicy, Unsigned,
     UtxoAnswer, funding_script,
@@ -127,6 +127,9 @@ pub struct Net {
     pub log: Vec<(u8, u8, Message)>,
     pub misbehaved: Vec<(u8, NodeId, &'static str)>,
     pub peer_policies: Vec<(u8, ChannelUpdate)>,
+    /// Outputs that were asked for or are watched.
+    pub looked_up: Vec<(u8, ShortChannelId)>,
+    pub watched: Vec<(u8, ShortChannelId)>,
     /// Nodes whose signer is away.
     pub unsigning: BTreeSet<u8>,
 }
@@ -143,6 +146,8 @@ impl Net {
             log: vec![],
             misbehaved: vec![],
             peer_policies: vec![],
+            looked_up: vec![],
+            watched: vec![],
             unsigning: BTreeSet::new(),
         };
         for n in 1..=count {
@@ -180,10 +185,11 @@ impl Net {
                         self.queue.push_back((n, to, message));
                     }
                     GossipOutput::AskUtxo(short_channel_id) => {
+                        self.looked_up.push((n, short_channel_id));
                         let answer = match self.outputs.get(&short_channel_id) {
                             Some(output) => UtxoAnswer::Unspent {
                                 output: output.clone(),
-                                outpoint: OutPoint::null(),
+                                outpoint: OutPoint::new(Txid::from_byte_array([1; 32]), 0),
                             },
                             None => UtxoAnswer::SpentOrUnknown,
                         };
@@ -208,7 +214,10 @@ impl Net {
                     }
                     GossipOutput::Misbehaved { peer, why } => self.misbehaved.push((n, peer, why)),
                     GossipOutput::PeerPolicy(update) => self.peer_policies.push((n, *update)),
-                    GossipOutput::WatchFunding { .. } | GossipOutput::GraphChanged => {}
+                    GossipOutput::WatchFunding {
+                        short_channel_id, ..
+                    } => self.watched.push((n, short_channel_id)),
+                    GossipOutput::GraphChanged => {}
                 }
             }
         }
