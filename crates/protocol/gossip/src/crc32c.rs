@@ -1,6 +1,5 @@
 //! CRC-32C (RFC 3720, appendix B.4): the checksum of `channel_update`s in BOLT 7's extended queries,
-//! and of our own graph file. Eight table look-ups per eight bytes, so that a whole graph is checked
-//! in a few milliseconds.
+//! and of our own file of messages. Eight table look-ups per eight bytes.
 
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 

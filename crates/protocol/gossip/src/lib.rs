@@ -28,6 +28,7 @@
 #![no_std]
 extern crate alloc;
 
+mod checksum;
 mod crc32c;
 mod graph;
 mod messages;

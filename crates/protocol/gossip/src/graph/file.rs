@@ -2,7 +2,7 @@
 //!
 //! Big-endian: magic `FULG`, version (u8), chain hash (32), time of the last unsigned
 //! snapshot (u32), node count (u32), channel count (u32),
-//! nodes in the order of their ids, channels in the order of their short ids, CRC-32C (u32) of all
+//! nodes in the order of their ids, channels in the order of their short ids, checksum (u64) of all
 //! before.
 
 use alloc::vec::Vec;
@@ -15,10 +15,10 @@ use fulmen_types::{
 };
 
 use super::{Channel, ChannelIndex, Node, Policy, Tables, has_unknown_even_bit};
-use crate::crc32c::crc32c;
+use crate::checksum::checksum;
 
 const MAGIC: [u8; 4] = *b"FULG";
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// The least bytes of a node and of a channel, which bound what a count can make us allocate.
 const NODE_MIN: usize = 33 + 4;
 const CHANNEL_MIN: usize = 8 + 8 + 4 + 4 + 4 + 2 + 1;
@@ -98,8 +98,8 @@ pub(super) fn to_bytes(tables: &Tables) -> Vec<u8> {
             encode_policy(policy, &mut out);
         }
     }
-    let checksum = crc32c(&out);
-    checksum.encode(&mut out);
+    let sum = checksum(&out);
+    sum.encode(&mut out);
     out
 }
 
@@ -112,10 +112,10 @@ pub(super) fn from_bytes(bytes: &[u8]) -> Result<Tables, GraphFileError> {
         Some(&version) if version > VERSION => return Err(GraphFileError::NewerVersion(version)),
         _ => return Err(GraphFileError::NotAGraph),
     }
-    let (body, checksum) = bytes
-        .split_last_chunk::<4>()
+    let (body, sum) = bytes
+        .split_last_chunk::<8>()
         .ok_or(DecodeError::UnexpectedEnd)?;
-    if crc32c(body) != u32::from_be_bytes(*checksum) {
+    if checksum(body) != u64::from_be_bytes(*sum) {
         return Err(GraphFileError::Checksum);
     }
     let mut r = Reader::new(body.get(5..).ok_or(DecodeError::UnexpectedEnd)?);
@@ -223,24 +223,32 @@ fn read_channel(r: &mut Reader<'_>, tables: &mut Tables) -> Result<(), DecodeErr
     Ok(())
 }
 
+/// The bytes of a policy.
+const POLICY: usize = 31;
+
 fn encode_policy(policy: &Policy, out: &mut Vec<u8>) {
-    policy.htlc_minimum.encode(out);
-    policy.htlc_maximum.encode(out);
-    policy.timestamp.encode(out);
-    policy.fee_base_msat.encode(out);
-    policy.fee_proportional_millionths.encode(out);
-    policy.cltv_expiry_delta.encode(out);
-    policy.disabled.encode(out);
+    let mut bytes = [0; POLICY];
+    bytes[..8].copy_from_slice(&policy.htlc_minimum.to_msat().to_be_bytes());
+    bytes[8..16].copy_from_slice(&policy.htlc_maximum.to_msat().to_be_bytes());
+    bytes[16..20].copy_from_slice(&policy.timestamp.to_be_bytes());
+    bytes[20..24].copy_from_slice(&policy.fee_base_msat.to_be_bytes());
+    bytes[24..28].copy_from_slice(&policy.fee_proportional_millionths.to_be_bytes());
+    bytes[28..30].copy_from_slice(&policy.cltv_expiry_delta.to_u16().to_be_bytes());
+    bytes[30] = u8::from(policy.disabled);
+    out.extend_from_slice(&bytes);
 }
 
 fn decode_policy(r: &mut Reader<'_>) -> Result<Policy, DecodeError> {
+    // One look at what is left for all of it.
+    let bytes = r.take_array::<POLICY>()?;
+    let mut r = Reader::new(&bytes);
     Ok(Policy {
-        htlc_minimum: Msat::decode(r)?,
-        htlc_maximum: Msat::decode(r)?,
-        timestamp: u32::decode(r)?,
-        fee_base_msat: u32::decode(r)?,
-        fee_proportional_millionths: u32::decode(r)?,
-        cltv_expiry_delta: CltvExpiryDelta::decode(r)?,
-        disabled: bool::decode(r)?,
+        htlc_minimum: Msat::decode(&mut r)?,
+        htlc_maximum: Msat::decode(&mut r)?,
+        timestamp: u32::decode(&mut r)?,
+        fee_base_msat: u32::decode(&mut r)?,
+        fee_proportional_millionths: u32::decode(&mut r)?,
+        cltv_expiry_delta: CltvExpiryDelta::decode(&mut r)?,
+        disabled: bool::decode(&mut r)?,
     })
 }

@@ -13,7 +13,7 @@ use alloc::{sync::Arc, vec::Vec};
 use core::fmt;
 
 use bitcoin::{Amount, constants::ChainHash};
-use fulmen_types::{CltvExpiryDelta, Features, Msat, NodeId, ShortChannelId};
+use fulmen_types::{CltvExpiryDelta, Feature, Features, Msat, NodeId, ShortChannelId};
 
 pub use file::GraphFileError;
 pub use unsigned::{
@@ -718,12 +718,45 @@ impl Tables {
     }
 }
 
-/// Whether a feature field asks for something that this software does not know.
+/// Which even bits this software knows: bit `n` is bit `n % 8` of byte `n / 8`.
+const KNOWN_EVEN_BITS: [u8; 128] = {
+    let mut known = [0; 128];
+    let mut i = 0;
+    while i < Feature::ALL.len() {
+        let bit = Feature::ALL[i].even_bit() as usize;
+        known[bit / 8] |= 1 << (bit % 8);
+        i += 1;
+    }
+    known
+};
+
+/// Whether a feature field (big-endian) asks for something that this software does not know.
 fn has_unknown_even_bit(features: &[u8]) -> bool {
+    const EVEN: u8 = 0b0101_0101;
+    let known = KNOWN_EVEN_BITS.iter().copied().chain(core::iter::repeat(0));
+    let mut pairs = features.iter().rev().zip(known);
+    pairs.any(|(byte, known)| byte & EVEN & !known != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
     use fulmen_types::FeatureError;
-    !features.is_empty()
-        && matches!(
-            Features::from_be_bytes(features).check(),
-            Err(FeatureError::UnknownRequired(_))
-        )
+
+    #[test]
+    fn unknown_even_bits_are_those_that_the_features_say() {
+        for len in [0usize, 1, 5, 33, 100, 150] {
+            for bit in 0..len * 8 {
+                let mut bytes = alloc::vec![0; len];
+                bytes[len - 1 - bit / 8] |= 1 << (bit % 8);
+                let features = Features::from_be_bytes(&bytes);
+                let says = matches!(features.check(), Err(FeatureError::UnknownRequired(_)));
+                assert_eq!(
+                    has_unknown_even_bit(&bytes),
+                    says,
+                    "bit {bit} of {len} bytes"
+                );
+            }
+        }
+    }
 }
