@@ -1,5 +1,6 @@
 //! The files of the network graph and of learned liquidity, damaged in any way, with a good checksum or not.
 
+use bitcoin::constants::ChainHash;
 use fulmen_gossip::{Direction, GraphWriter, NetworkGraph, crc32c};
 use fulmen_router::{FirstHop, Liquidity, Observation, RouteRequest, find_route};
 use fulmen_types::{Msat, NodeId, ShortChannelId, Timestamp};
@@ -12,16 +13,24 @@ pub(crate) fn graph_file(data: &[u8]) {
     let Some((which, data)) = choice(data) else {
         return;
     };
-    let magic: &[u8] = if which & 1 == 0 { b"FULG" } else { b"FULL" };
     let file = match which & 2 {
         0 => data.to_vec(),
-        _ => with_checksum([magic, &[1], data].concat()),
+        _ => with_checksum([&head(which)[..], data].concat()),
     };
     if which & 1 == 0 {
         graph(&file);
     } else {
         liquidity(&file);
     }
+}
+
+/// Magic and version of the file that is chosen.
+fn head(which: u8) -> [u8; 5] {
+    let file = match which & 1 {
+        0 => NetworkGraph::empty(ChainHash::REGTEST).to_bytes(),
+        _ => Liquidity::new().to_bytes(),
+    };
+    *file.first_chunk().expect("a file begins so")
 }
 
 fn with_checksum(mut file: Vec<u8>) -> Vec<u8> {

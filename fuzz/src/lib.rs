@@ -16,6 +16,7 @@ mod onion;
 mod onion_message;
 mod payer_proof;
 mod records;
+mod rgs;
 mod uris;
 
 pub use chain_source::usual_answers;
@@ -55,6 +56,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("payer_proof", payer_proof::payer_proof),
     ("chain_source", chain_source::chain_source),
     ("graph_file", files::graph_file),
+    ("rgs", rgs::rgs),
 ];
 
 /// Runs a target on one input, within the bound of memory.
@@ -68,6 +70,9 @@ pub fn run(name: &str, data: &[u8]) {
     // Longer than a message says nothing new, and costs time.
     if data.len() > 65_535 {
         return;
+    }
+    if name == "rgs" {
+        rgs::prepare();
     }
     let before = ALLOCATOR.allocated();
     ALLOCATOR

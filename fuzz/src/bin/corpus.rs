@@ -4,11 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::{fs, io};
 
 use bitcoin::{Amount, constants::ChainHash};
 use fulmen_compare::{LdkMessage, Source};
-use fulmen_gossip::{Direction, GraphWriter, NewChannel, NewNodeDetails, Policy};
+use fulmen_gossip::{Direction, GraphWriter, NetworkGraph, NewChannel, NewNodeDetails, Policy};
+use fulmen_rapid_gossip_sync::{Since, Version, encode};
 use fulmen_router::{Liquidity, Observation};
 use fulmen_types::{CltvExpiryDelta, Features, Msat, NodeId, ShortChannelId, Timestamp};
 
@@ -161,6 +163,7 @@ fn main() -> io::Result<()> {
         corpus.put("chain_source", &input, &[]);
     }
     files(&mut corpus);
+    snapshots(&mut corpus);
     corpus.write(&Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus"))
 }
 
@@ -200,6 +203,10 @@ fn uris(corpus: &mut Corpus) -> io::Result<()> {
 
 fn payer_proofs(corpus: &mut Corpus) -> io::Result<()> {
     for text in values("offers/vectors/bolt12-payer-proof.txt")? {
+        if let Ok(invoice) = text.parse::<fulmen_offers::Invoice>() {
+            corpus.put("bolt12_invoice", &[0], invoice.as_bytes());
+            corpus.put("bolt12_invoice", &[1], invoice.as_bytes());
+        }
         if text.starts_with("lnp") {
             corpus.put("payer_proof", &[0], text.as_bytes());
         }
@@ -215,20 +222,19 @@ fn payer_proofs(corpus: &mut Corpus) -> io::Result<()> {
     Ok(())
 }
 
-/// Files of a small graph and of what was learned in it: as they are, and what lies between head and checksum.
-fn files(corpus: &mut Corpus) {
-    let mut put = |which: u8, file: &[u8]| {
-        corpus.put("graph_file", &[which], file);
-        corpus.put("graph_file", &[which | 2], &file[5..file.len() - 4]);
+/// A small network, and what it was before.
+fn networks() -> Vec<Arc<NetworkGraph>> {
+    let node = |n| {
+        let mut id = [n; 33];
+        id[0] = 2;
+        NodeId::new(id)
     };
-    let scid = |n| ShortChannelId::from_parts(100 + n, 1, 0).expect("small numbers");
-    let node = |n| NodeId::new([n; 33]);
     let mut writer = GraphWriter::new(ChainHash::REGTEST);
-    put(0, &writer.snapshot().to_bytes());
+    let mut networks = vec![writer.snapshot()];
     let policy = Policy {
         htlc_minimum: Msat::new(1),
         htlc_maximum: Msat::from_sat(900_000),
-        timestamp: 1_700_000_000,
+        timestamp: 1_799_990_000,
         fee_base_msat: 1_000,
         fee_proportional_millionths: 100,
         cltv_expiry_delta: CltvExpiryDelta::new(80),
@@ -251,10 +257,10 @@ fn files(corpus: &mut Corpus) {
                 .update_policy(scid(n), direction, policy)
                 .expect("a known channel");
         }
-        put(0, &writer.snapshot().to_bytes());
+        networks.push(writer.snapshot());
     }
     let details = NewNodeDetails {
-        timestamp: 7,
+        timestamp: 1_799_990_000,
         features: &Features::from_be_bytes(&[1]),
         rgb_color: [1, 2, 3],
         alias: [b'a'; 32],
@@ -263,7 +269,37 @@ fn files(corpus: &mut Corpus) {
     writer
         .update_node(&node(3), &details)
         .expect("a known node");
-    put(0, &writer.snapshot().to_bytes());
+    networks.push(writer.snapshot());
+    networks
+}
+
+fn scid(n: u32) -> ShortChannelId {
+    ShortChannelId::from_parts(100 + n, 1, 0).expect("small numbers")
+}
+
+/// Snapshots of both versions, of everything and of what changed.
+fn snapshots(corpus: &mut Corpus) {
+    for network in networks() {
+        for version in [Version::V1, Version::V2] {
+            for since in [Since::Beginning, Since::Seen(1_799_000_000)] {
+                let now = Timestamp::from_secs(1_800_000_000);
+                let snapshot = encode(&network, None, version, since, now);
+                corpus.put("rgs", &[0], &snapshot);
+                corpus.put("rgs", &[1], &snapshot);
+            }
+        }
+    }
+}
+
+/// Files of a small graph and of what was learned in it: as they are, and what lies between head and checksum.
+fn files(corpus: &mut Corpus) {
+    let mut put = |which: u8, file: &[u8]| {
+        corpus.put("graph_file", &[which], file);
+        corpus.put("graph_file", &[which | 2], &file[5..file.len() - 4]);
+    };
+    for network in networks() {
+        put(0, &network.to_bytes());
+    }
     let mut liquidity = Liquidity::new();
     put(1, &liquidity.to_bytes());
     for (n, what) in (1u32..).zip([
