@@ -47,6 +47,8 @@ struct Node {
     is_changed: bool,
     /// Whether units come to it, or did.
     has_inflow: bool,
+    /// [`FROM_US`], [`FROM_PAYEE`].
+    seen: u8,
 }
 
 impl Node {
@@ -58,6 +60,7 @@ impl Node {
         is_settled: false,
         is_changed: false,
         has_inflow: false,
+        seen: 0,
     };
 }
 
@@ -80,6 +83,10 @@ struct Way {
     edge: u32,
     to: u32,
 }
+
+/// From where a node was seen.
+const FROM_US: u8 = 1;
+const FROM_PAYEE: u8 = 2;
 
 const BACKWARDS: u32 = 1 << 31;
 
@@ -106,7 +113,9 @@ impl Flow {
     pub(crate) fn run(&mut self, problem: &Problem<'_>, unit: u64, count: u16, most: u64) -> Sent {
         let costs = Costs::new(problem, unit, count);
         self.reset(problem);
-        if !self.measure(&costs) {
+        // Where one path was not found there may be none.
+        let is_doubtful = most == u64::MAX;
+        if (is_doubtful && !self.has_way(&costs)) || !self.measure(&costs) {
             return Sent::NoRoom;
         }
         // The first unit is the cheapest.
@@ -227,9 +236,7 @@ impl Flow {
         // Where nothing is known before, a way that costs as much again as the first will most likely do.
         let found = match self.as_before(costs) {
             Some(bound) => self.find(costs, bound),
-            None => self
-                .find(costs, self.far)
-                .or_else(|| self.find(costs, u64::MAX)),
+            None => self.find_anywhere(costs),
         };
         let Some(whole) = found else { return false };
         let problem = costs.problem;
@@ -273,6 +280,18 @@ impl Flow {
         true
     }
 
+    /// The cheapest way for one more unit, in wider and wider circles: its distance.
+    fn find_anywhere(&mut self, costs: &Costs<'_>) -> Option<u64> {
+        let first = self.find(costs, self.far);
+        if first.is_some() || !self.has_way(costs) {
+            return first;
+        }
+        [4, 16]
+            .into_iter()
+            .find_map(|times| self.find(costs, self.far.saturating_mul(times)))
+            .or_else(|| self.find(costs, u64::MAX))
+    }
+
     /// The cheapest way for one more unit within a bound: its distance.
     fn find(&mut self, costs: &Costs<'_>, bound: u64) -> Option<u64> {
         let problem = costs.problem;
@@ -295,6 +314,98 @@ impl Flow {
             self.expand(costs, node, distance, bound);
         }
         None
+    }
+
+    /// Whether one more unit finds a way at all: looks from both ends in turn until they meet, or one has seen
+    /// all there is. What is full first is most often near one of them.
+    fn has_way(&mut self, costs: &Costs<'_>) -> bool {
+        let problem = costs.problem;
+        let mut seen = [alloc::vec![problem.payer], alloc::vec![problem.payee]];
+        let mut next = [0, 0];
+        for (side, nodes) in [FROM_US, FROM_PAYEE].into_iter().zip(&seen) {
+            self.change(nodes[0]).seen |= side;
+        }
+        let mut found = Vec::new();
+        let has_way = 'search: loop {
+            for (at, side) in [FROM_US, FROM_PAYEE].into_iter().enumerate() {
+                let Some(node) = seen[at].get(next[at]).copied() else {
+                    break 'search false;
+                };
+                next[at] += 1;
+                found.clear();
+                self.neighbours(costs, node, side, &mut found);
+                for node in found.drain(..) {
+                    let known = self.change(node);
+                    if known.seen & side == 0 {
+                        known.seen |= side;
+                        if known.seen == FROM_US | FROM_PAYEE {
+                            break 'search true;
+                        }
+                        seen[at].push(node);
+                    }
+                }
+            }
+        };
+        for node in &self.changed {
+            self.nodes[*node as usize].seen = 0;
+        }
+        has_way
+    }
+
+    /// The nodes to which one more unit can go on from a node, or from which it can come.
+    fn neighbours(&self, costs: &Costs<'_>, node: u32, side: u8, found: &mut Vec<u32>) {
+        let problem = costs.problem;
+        let is_end = node == problem.payer || node == problem.payee;
+        // Where units come from, or go on to, one can be taken back.
+        for edge in &self.used {
+            let terms = problem.terms(*edge);
+            let (here, there) = if side == FROM_US {
+                (terms.to, terms.from)
+            } else {
+                (terms.from, terms.to)
+            };
+            if here == node && self.units[*edge as usize] > 0 {
+                found.push(there);
+            }
+        }
+        if !is_end && !problem.may_forward(node) {
+            return;
+        }
+        let mut add = |edge: u32, terms: &Terms| {
+            if costs.of_unit(terms, self.units[edge as usize]).is_some() {
+                found.push(if side == FROM_US {
+                    terms.to
+                } else {
+                    terms.from
+                });
+            }
+        };
+        let index = problem.graph_node(node);
+        if side == FROM_US {
+            for edge in problem.extra_from(node) {
+                add(edge, &problem.terms(edge));
+            }
+            // Our own channels are among the extra edges.
+            let index = index.filter(|_| node != problem.payer);
+            let edges = index.map(|index| problem.graph.edges_from(index));
+            for (edge, announced) in edges.into_iter().flatten() {
+                let to = to_u32(announced.to.to_usize());
+                if to == problem.payee || !problem.is_dead_end(to) {
+                    add(edge_number(edge), &Terms::announced(announced));
+                }
+            }
+        } else {
+            for edge in problem.extra_to(node) {
+                add(edge, &problem.terms(edge));
+            }
+            let edges = index.map(|index| problem.graph.edges_to(index));
+            for (edge, announced) in edges.into_iter().flatten() {
+                let from = to_u32(announced.from.to_usize());
+                if from != problem.payer && !problem.is_dead_end(from) {
+                    add(edge_number(edge), &Terms::announced(announced));
+                }
+            }
+        }
     }
 
     /// What one more unit costs along the way of the last, as distances count; `None` if that is not known.

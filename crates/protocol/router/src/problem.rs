@@ -34,6 +34,7 @@ pub(crate) struct Problem<'a> {
     pub(crate) weights: Weights,
     knowledge: Option<Knowledge<'a>>,
     extra_nodes: Vec<NodeId>,
+    extra_ids: BTreeMap<NodeId, u32>,
     extra_edges: Vec<Terms>,
     /// Extra edges by the node they lead to and the one they come from; in the given order for each.
     extra_to: Vec<(u32, u32)>,
@@ -150,18 +151,6 @@ impl<'a> Problem<'a> {
         request: &'a RouteRequest<'a>,
         knowledge: Option<Knowledge<'a>>,
     ) -> Self {
-        let mut extra_nodes: Vec<NodeId> = request
-            .hints
-            .iter()
-            .flatten()
-            .map(|hop| hop.node_id)
-            .chain(request.first_hops.iter().map(|hop| hop.peer))
-            .chain(request.tails.iter().map(|tail| tail.introduction_node))
-            .chain([request.payee, request.payer])
-            .filter(|id| graph.find_node(id).is_none())
-            .collect();
-        extra_nodes.sort_unstable();
-        extra_nodes.dedup();
         let mut problem = Self {
             graph,
             request,
@@ -169,8 +158,9 @@ impl<'a> Problem<'a> {
             payee: NONE,
             weights: Weights::new(&request.cost, request.amount),
             knowledge,
-            extra_nodes,
-            extra_edges: Vec::new(),
+            extra_nodes: Vec::new(),
+            extra_ids: BTreeMap::new(),
+            extra_edges: Vec::with_capacity(request.first_hops.len()),
             extra_to: Vec::new(),
             extra_from: Vec::new(),
             has_extra: Vec::new(),
@@ -542,9 +532,10 @@ impl<'a> Problem<'a> {
 
     fn add_first_hops(&mut self) {
         for hop in self.request.first_hops {
+            let to = self.node(&hop.peer);
             self.extra_edges.push(Terms {
                 from: self.payer,
-                to: self.node(&hop.peer),
+                to,
                 via: hop.short_channel_id,
                 channel: NONE,
                 direction: Direction::between(&self.request.payer, &hop.peer),
@@ -571,9 +562,10 @@ impl<'a> Problem<'a> {
                 if hop.node_id == self.request.payer {
                     continue;
                 }
+                let ends = (self.node(&hop.node_id), self.node(&to));
                 self.extra_edges.push(Terms {
-                    from: self.node(&hop.node_id),
-                    to: self.node(&to),
+                    from: ends.0,
+                    to: ends.1,
                     via: hop.short_channel_id,
                     channel: NONE,
                     direction: Direction::between(&hop.node_id, &to),
@@ -594,8 +586,9 @@ impl<'a> Problem<'a> {
             if tail.introduction_node == self.request.payer {
                 continue;
             }
+            let from = self.node(&tail.introduction_node);
             self.extra_edges.push(Terms {
-                from: self.node(&tail.introduction_node),
+                from,
                 to: self.payee,
                 via: ShortChannelId::from_u64(u64::from(position)),
                 channel: NONE,
@@ -688,13 +681,18 @@ impl<'a> Problem<'a> {
         if let Some(node) = self.graph.find_node(id) {
             return Some(to_u32(node.to_usize()));
         }
-        let position = self.extra_nodes.binary_search(id).ok()?;
-        Some(to_u32(self.graph.node_slots() + position))
+        self.extra_ids.get(id).copied()
     }
 
-    /// The index of a node of the request; all of them have one.
-    fn node(&self, id: &NodeId) -> u32 {
-        self.find(id).unwrap_or(NONE)
+    /// The index of a node of the request, known or not.
+    fn node(&mut self, id: &NodeId) -> u32 {
+        if let Some(node) = self.find(id) {
+            return node;
+        }
+        let node = to_u32(self.node_slots());
+        self.extra_nodes.push(*id);
+        self.extra_ids.insert(*id, node);
+        node
     }
 }
 

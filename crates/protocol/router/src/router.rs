@@ -17,6 +17,8 @@ use crate::{
 
 /// A single path with at least this chance is taken without looking for a split: one in 20 fails.
 const GOOD_CHANCE_NATS: u64 = 3_361;
+/// A shift that leaves nothing of what a nat is worth.
+const ALL_RISK: u32 = 42;
 /// Into how many units a plan cuts the amount first, and at most.
 const UNITS: u16 = 16;
 const MOST_UNITS: u16 = 64;
@@ -161,8 +163,9 @@ impl Memory {
         }
         let full = problem.weights;
         let mut best = one;
-        // With less and less weight on the risk until the fee fits.
-        for shift in [0, 3, 6, 42] {
+        // With less weight on the risk if the fee does not fit; without any, to see whether it can.
+        let mut cheapest: Option<Plan> = None;
+        for shift in [0, ALL_RISK, 3, 6] {
             problem.weights = full.with_less_risk(shift);
             let to_beat = match &best {
                 Ok(one) => one.cost.total().to_msat(),
@@ -173,24 +176,29 @@ impl Memory {
             };
             problem.weights = full;
             let plan = evaluate(&problem, parts);
-            if plan.cost.fee > request.max_fee {
-                if best.is_err() {
-                    best = Err(NoRoute::FeeTooHigh {
-                        cheapest: plan.cost.fee,
-                        max_fee: request.max_fee,
-                    });
+            if plan.cost.fee <= request.max_fee {
+                if shift == ALL_RISK {
+                    cheapest = Some(plan);
+                    continue;
                 }
-                continue;
+                cheapest = Some(plan);
+                break;
             }
-            let better = best
-                .as_ref()
-                .map_or(true, |one| plan.cost.total() < one.cost.total());
-            if better {
-                return Ok(plan);
+            if best.is_err() {
+                best = Err(NoRoute::FeeTooHigh {
+                    cheapest: plan.cost.fee,
+                    max_fee: request.max_fee,
+                });
             }
-            break;
+            if shift == ALL_RISK {
+                break;
+            }
         }
-        best
+        match (cheapest, best) {
+            (Some(plan), Ok(one)) if plan.cost.total() >= one.cost.total() => Ok(one),
+            (Some(plan), _) => Ok(plan),
+            (None, best) => best,
+        }
     }
 
     /// Ways for all of the amount by the cheapest flow; none if that surely costs `to_beat` or more.
