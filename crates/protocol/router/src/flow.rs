@@ -9,7 +9,10 @@
 use alloc::{collections::BinaryHeap, vec::Vec};
 use core::cmp::Reverse;
 
-use crate::problem::{NONE, Problem, Terms, edge_number, to_u32};
+use crate::{
+    guide::Guide,
+    problem::{NONE, Problem, Terms, edge_number, to_u32},
+};
 
 /// What amounts on the way may be above what arrives: one part in 64.
 const FEE_ROOM_SHIFT: u32 = 6;
@@ -20,10 +23,14 @@ pub(crate) struct Flow {
     nodes: Vec<Node>,
     /// What a unit costs from nodes to the payee of which nothing else is known, at the least.
     far: u64,
+    /// What the first unit costs.
+    first: u64,
     /// Nodes whose values are not the initial ones, and those that the latest search has reached.
     changed: Vec<u32>,
     touched: Vec<u32>,
     heap: BinaryHeap<Reverse<(u64, u32)>>,
+    /// The distances from us, until they meet those to the payee.
+    guide: Guide,
     /// The edges of nodes that were passed, the ones that may be of use first.
     lists: Vec<List>,
     ways: Vec<Way>,
@@ -84,6 +91,11 @@ struct Way {
     to: u32,
 }
 
+/// Of how many nodes beyond where the ways meet the distance to the payee is found.
+const MEASURED: usize = 2_000;
+/// After how many nodes the best way for a unit that was seen is taken.
+const PATIENCE: usize = 256;
+
 /// From where a node was seen.
 const FROM_US: u8 = 1;
 const FROM_PAYEE: u8 = 2;
@@ -113,15 +125,15 @@ impl Flow {
     pub(crate) fn run(&mut self, problem: &Problem<'_>, unit: u64, count: u16, most: u64) -> Sent {
         let costs = Costs::new(problem, unit, count);
         self.reset(problem);
-        // Where one path was not found there may be none.
-        let is_doubtful = most == u64::MAX;
-        if (is_doubtful && !self.has_way(&costs)) || !self.measure(&costs) {
+        let Some(first) = self.meet(&costs) else {
             return Sent::NoRoom;
-        }
+        };
         // The first unit is the cheapest.
-        if self.far.saturating_mul(u64::from(count)) >= most {
+        if first.saturating_mul(u64::from(count)) >= most {
             return Sent::TooDear;
         }
+        self.first = first;
+        self.measure(&costs);
         for _ in 0..count {
             if !self.augment(&costs) {
                 return Sent::NoRoom;
@@ -166,46 +178,52 @@ impl Flow {
         }
     }
 
-    /// The distances to the payee, up to ours; `false` when there is no way.
-    fn measure(&mut self, costs: &Costs<'_>) -> bool {
+    /// What the first unit costs: the distances to the payee and those from us until they meet. `None` when
+    /// there is no way.
+    fn meet(&mut self, costs: &Costs<'_>) -> Option<u64> {
         let problem = costs.problem;
         self.heap.clear();
+        self.guide.start(problem);
         self.change(problem.payee).potential = 0;
         self.heap.push(Reverse((0, problem.payee)));
-        while let Some(Reverse((distance, node))) = self.heap.pop() {
-            let known = &mut self.nodes[node as usize];
-            if known.is_settled {
-                continue;
+        let (mut best, mut work) = (u64::MAX, 0);
+        loop {
+            let near = self.heap.peek().map(|Reverse((distance, _))| *distance);
+            let around = near.unwrap_or(u64::MAX).saturating_add(self.guide.radius());
+            if around >= best {
+                return (best < u64::MAX).then_some(best);
             }
-            known.is_settled = true;
-            if node == problem.payer {
-                self.far = distance;
-                break;
-            }
-            if node != problem.payee && !problem.may_forward(node) {
-                continue;
-            }
-            for edge in problem.extra_to(node) {
-                let terms = problem.terms(edge);
-                if distance < self.nodes[terms.from as usize].potential {
-                    self.relax_back(costs, distance, &terms);
-                }
-            }
-            let Some(index) = problem.graph_node(node) else {
-                continue;
-            };
-            for (_, announced) in problem.graph.edges_to(index) {
-                let from = to_u32(announced.from.to_usize());
-                // No way on from here can be shorter than what is known already.
-                if distance < self.nodes[from as usize].potential
-                    && from != problem.payer
-                    && !problem.is_dead_end(from)
-                {
-                    self.relax_back(costs, distance, &Terms::announced(announced));
-                }
+            if self.guide.work() < work {
+                let nodes = &self.nodes;
+                let first_cost = |terms: &Terms, _| costs.of_unit(terms, 0);
+                self.guide
+                    .advance(problem, best, first_cost, |node, least| {
+                        let rest = nodes[node as usize].potential;
+                        best = best.min(rest.saturating_add(least));
+                    });
+            } else {
+                work += self.settle_back(costs, &mut best)?;
             }
         }
-        // What is farther than we are has at least our distance.
+    }
+
+    /// Goes on with the distances to the payee until ours is known, or those of enough nodes.
+    fn measure(&mut self, costs: &Costs<'_>) {
+        let mut best = u64::MAX;
+        let mut settled = 0;
+        self.far = loop {
+            let Some(Reverse((distance, node))) = self.heap.peek().copied() else {
+                // Whatever is left has no way.
+                break u64::MAX;
+            };
+            if node == costs.problem.payer || settled >= MEASURED {
+                break distance;
+            }
+            settled += 1;
+            // There is one more.
+            let _ = self.settle_back(costs, &mut best);
+        };
+        // What is farther than was looked has at least this distance.
         for node in &self.changed {
             let node = &mut self.nodes[*node as usize];
             if !node.is_settled {
@@ -213,13 +231,46 @@ impl Flow {
             }
             node.is_settled = false;
         }
-        self.far < u64::MAX
     }
 
-    fn relax_back(&mut self, costs: &Costs<'_>, distance: u64, terms: &Terms) {
+    /// Settles the node that is nearest to the payee. How many edges were looked at; `None` when there are no
+    /// more nodes.
+    fn settle_back(&mut self, costs: &Costs<'_>, best: &mut u64) -> Option<u64> {
+        let problem = costs.problem;
+        let Reverse((distance, node)) = self.heap.pop()?;
+        let known = &mut self.nodes[node as usize];
+        if known.is_settled {
+            return Some(0);
+        }
+        known.is_settled = true;
+        if node == problem.payer || (node != problem.payee && !problem.may_forward(node)) {
+            return Some(0);
+        }
+        for edge in problem.extra_to(node) {
+            self.relax_back(costs, distance, &problem.terms(edge), best);
+        }
+        let mut work = 1;
+        let edges = problem
+            .graph_node(node)
+            .map(|index| problem.graph.edges_to(index));
+        for (_, announced) in edges.into_iter().flatten() {
+            work += 1;
+            let from = to_u32(announced.from.to_usize());
+            // No way on from here can be shorter than what is known already.
+            if distance < self.nodes[from as usize].potential
+                && from != problem.payer
+                && !problem.is_dead_end(from)
+            {
+                self.relax_back(costs, distance, &Terms::announced(announced), best);
+            }
+        }
+        Some(work)
+    }
+
+    fn relax_back(&mut self, costs: &Costs<'_>, distance: u64, terms: &Terms, best: &mut u64) {
         let known = self.nodes[terms.from as usize].potential;
         let ours = self.nodes[costs.problem.payer as usize].potential;
-        if distance >= ours {
+        if distance >= known.min(ours) {
             return;
         }
         if let Some(cost) = costs.of_unit(terms, 0) {
@@ -227,6 +278,9 @@ impl Flow {
             if new < known.min(ours) {
                 self.change(terms.from).potential = new;
                 self.heap.push(Reverse((new, terms.from)));
+                if let Some(least) = self.guide.known(terms.from) {
+                    *best = (*best).min(new.saturating_add(least));
+                }
             }
         }
     }
@@ -236,11 +290,14 @@ impl Flow {
         // Where nothing is known before, a way that costs as much again as the first will most likely do.
         let found = match self.as_before(costs) {
             Some(bound) => self.find(costs, bound),
-            None => self.find_anywhere(costs),
+            None => {
+                self.last.clear();
+                self.find_anywhere(costs)
+            }
         };
-        let Some(whole) = found else { return false };
+        let Some(level) = found else { return false };
         let problem = costs.problem;
-        // Nodes nearer than the payee get farther by what they are nearer.
+        // Nodes nearer than was looked get farther by what they are nearer.
         for at in 0..self.touched.len() {
             let node = self.touched[at];
             let Node {
@@ -248,10 +305,17 @@ impl Flow {
                 is_settled,
                 ..
             } = self.nodes[node as usize];
-            if is_settled && distance < whole {
+            if is_settled && distance < level {
                 self.nodes[node as usize].potential =
-                    self.potential(node).saturating_add(whole - distance);
+                    self.potential(node).saturating_add(level - distance);
             }
+        }
+        if self.nodes[problem.payee as usize].distance == u64::MAX {
+            // Not found in time: the way of the last unit, which has room for one more.
+            for edge in &self.last {
+                self.units[*edge as usize] += 1;
+            }
+            return true;
         }
         let mut node = problem.payee;
         let mut takes_back = false;
@@ -280,7 +344,7 @@ impl Flow {
         true
     }
 
-    /// The cheapest way for one more unit, in wider and wider circles: its distance.
+    /// The cheapest way for one more unit, in wider and wider circles; as [`Flow::find`].
     fn find_anywhere(&mut self, costs: &Costs<'_>) -> Option<u64> {
         let first = self.find(costs, self.far);
         if first.is_some() || !self.has_way(costs) {
@@ -292,7 +356,8 @@ impl Flow {
             .or_else(|| self.find(costs, u64::MAX))
     }
 
-    /// The cheapest way for one more unit within a bound: its distance.
+    /// The cheapest way for one more unit within a bound: how far was looked, which is how long it is unless
+    /// that took too long. Then it is the best that was seen, or the last again.
     fn find(&mut self, costs: &Costs<'_>, bound: u64) -> Option<u64> {
         let problem = costs.problem;
         self.heap.clear();
@@ -303,14 +368,18 @@ impl Flow {
             node.is_settled = false;
         }
         self.reach(problem.payer, 0, NONE);
+        let mut settled = 0;
         while let Some(Reverse((distance, node))) = self.heap.pop() {
             if self.nodes[node as usize].is_settled {
                 continue;
             }
-            self.nodes[node as usize].is_settled = true;
-            if node == problem.payee {
+            let is_seen = self.nodes[problem.payee as usize].distance < u64::MAX;
+            let is_late = settled >= PATIENCE && (is_seen || !self.last.is_empty());
+            if node == problem.payee || is_late {
                 return Some(distance);
             }
+            settled += 1;
+            self.nodes[node as usize].is_settled = true;
             self.expand(costs, node, distance, bound);
         }
         None
@@ -411,9 +480,8 @@ impl Flow {
     /// What one more unit costs along the way of the last, as distances count; `None` if that is not known.
     fn as_before(&self, costs: &Costs<'_>) -> Option<u64> {
         let problem = costs.problem;
-        // The first way is the one that the distances were measured along.
         if self.used.is_empty() {
-            return Some(0);
+            return Some(self.first.saturating_sub(self.potential(problem.payer)));
         }
         if self.last.is_empty() {
             return None;

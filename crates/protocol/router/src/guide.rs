@@ -64,8 +64,8 @@ impl Guide {
 
     /// Whether a way through a label may cost less than a bound.
     pub(crate) fn meets(&self, label: &Label, bound: u64) -> bool {
-        let least = self.nodes.get(label.node as usize).map(|n| n.least);
-        least.is_some_and(|least| label.cost.saturating_add(least) < bound)
+        self.known(label.node)
+            .is_some_and(|least| label.cost.saturating_add(least) < bound)
     }
 
     /// What is not settled costs at least so much.
@@ -78,12 +78,19 @@ impl Guide {
         self.work
     }
 
-    /// Settles one more node, and says which nodes are reached from it. `false` when there are no more.
+    /// What is known of the least that a way to a node costs, if any is known.
+    pub(crate) fn known(&self, node: u32) -> Option<u64> {
+        let least = self.nodes.get(node as usize)?.least;
+        (least < u64::MAX).then_some(least)
+    }
+
+    /// Settles one more node, and says which nodes are reached from it. `false` when there are no more. What an
+    /// edge costs is asked with the most that is of use.
     pub(crate) fn advance(
         &mut self,
         problem: &Problem<'_>,
-        amount: u64,
         bound: u64,
+        cost: impl Fn(&Terms, u64) -> Option<u64>,
         mut reached: impl FnMut(u32, u64),
     ) -> bool {
         let Some((node, at)) = self.pop() else {
@@ -98,7 +105,7 @@ impl Guide {
         let mut relax = |guide: &mut Self, edge: u32, terms: &Terms| {
             let known = guide.nodes[terms.to as usize].least;
             let most = known.saturating_sub(1).min(bound).saturating_sub(at);
-            if let Some(least) = problem.least_cost(terms, amount, most) {
+            if let Some(least) = cost(terms, most) {
                 let new = at.saturating_add(least);
                 if new < known {
                     guide.reach(terms.to, new, edge);

@@ -118,15 +118,19 @@ impl Search {
         let bound = self.bound;
         let mut meetings = core::mem::take(&mut self.meetings);
         meetings.clear();
-        let goes_on = self.guide.advance(problem, amount, bound, |node, least| {
-            let Some(known) = self.one.get(node as usize).filter(|known| **known != NONE) else {
-                return;
-            };
-            let known = known & !SETTLED;
-            if self.labels[known as usize].cost.saturating_add(least) < bound {
-                meetings.push(known);
-            }
-        });
+        let least_cost = |terms: &Terms, most| problem.least_cost(terms, amount, most);
+        let goes_on = self
+            .guide
+            .advance(problem, bound, least_cost, |node, least| {
+                let Some(known) = self.one.get(node as usize).filter(|known| **known != NONE)
+                else {
+                    return;
+                };
+                let known = known & !SETTLED;
+                if self.labels[known as usize].cost.saturating_add(least) < bound {
+                    meetings.push(known);
+                }
+            });
         for index in &meetings {
             self.meet(problem, *index);
         }
