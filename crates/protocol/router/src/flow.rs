@@ -193,7 +193,7 @@ impl Flow {
             if around >= best {
                 return (best < u64::MAX).then_some(best);
             }
-            if self.guide.work() < work {
+            if self.guide.is_due(problem, work) {
                 let nodes = &self.nodes;
                 let first_cost = |terms: &Terms, _| costs.of_unit(terms, 0);
                 self.guide
@@ -581,7 +581,7 @@ impl Flow {
         }
         let problem = costs.problem;
         // What is asked for grows a little with every unit.
-        let whole_up_to = up_to.saturating_add(self.far / 4);
+        let whole_up_to = up_to.saturating_add(self.far / 4).saturating_add(up_to / 4);
         let start = self.ways.len();
         let edges = problem
             .graph_node(node)

@@ -69,7 +69,7 @@ impl Search {
                 is_guided = near.saturating_add(self.guide.radius()) > self.bound;
                 if is_guided {
                     self.drop_hopeless();
-                } else if self.guide.work() < self.work {
+                } else if self.guide.is_due(problem, self.work) {
                     is_guided = !self.explore(problem, amount);
                     continue;
                 }
