@@ -286,3 +286,48 @@ fn the_arena_does_not_grow_with_updates() {
     assert!(writer.snapshot().memory() < 400_000);
     check(&writer.snapshot(), &model);
 }
+
+proptest! {
+    /// Guessing where an id is finds what is there and nothing else, however ids are spread.
+    #[test]
+    fn every_node_is_found_by_its_id(
+        ids in proptest::collection::btree_set(
+            prop_oneof![
+                any::<[u8; 4]>().prop_map(|head| {
+                    let mut id = [7; 33];
+                    id[..4].copy_from_slice(&head);
+                    id
+                }),
+                // As if somebody had made keys that lie close together.
+                any::<u8>().prop_map(|last| {
+                    let mut id = [2; 33];
+                    id[32] = last;
+                    id
+                }),
+            ],
+            2..120,
+        ),
+        missing in any::<[u8; 4]>(),
+    ) {
+        let ids: Vec<NodeId> = ids.into_iter().map(NodeId::new).collect();
+        let mut writer = GraphWriter::new(ChainHash::REGTEST);
+        for (n, pair) in (1u64..).zip(ids.windows(2)) {
+            let channel = NewChannel {
+                short_channel_id: ShortChannelId::from_u64(n),
+                node_1: pair[0],
+                node_2: pair[1],
+                capacity: Some(Amount::from_sat(1)),
+                features: Features::empty(),
+            };
+            writer.add_channel(&channel).unwrap();
+        }
+        let graph = writer.snapshot();
+        for id in &ids {
+            let found = graph.find_node(id).and_then(|node| graph.node_id(node));
+            prop_assert_eq!(found, Some(*id));
+        }
+        let mut id = [9; 33];
+        id[..4].copy_from_slice(&missing);
+        prop_assert_eq!(graph.find_node(&NodeId::new(id)), None);
+    }
+}

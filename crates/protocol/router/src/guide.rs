@@ -50,6 +50,10 @@ impl Guide {
 
     /// The least that a way from us to a node costs; [`u64::MAX`] when none leads there.
     pub(crate) fn least_to(&self, node: u32) -> u64 {
+        // Most questions are answered before it has got beyond our peers: no need to look.
+        if self.radius == 0 {
+            return 0;
+        }
         match self.nodes.get(node as usize) {
             Some(reached) if reached.is_settled => reached.least,
             Some(_) | None => self.radius,

@@ -10,7 +10,7 @@ mod unsigned;
 mod writer;
 
 use alloc::{sync::Arc, vec::Vec};
-use core::fmt;
+use core::{cmp::Ordering, fmt};
 
 use bitcoin::{Amount, constants::ChainHash};
 use fulmen_types::{CltvExpiryDelta, Feature, Features, Msat, NodeId, ShortChannelId};
@@ -636,6 +636,15 @@ impl Channel {
     }
 }
 
+/// How often the place of an id is guessed before it is looked for by halves.
+const GUESSES: usize = 10;
+
+/// A key's place among all keys: the parity of y, then x.
+fn spread(id: &NodeId) -> u64 {
+    let [parity, a, b, c, d, e, f, g, h, ..] = *id.as_bytes();
+    (u64::from(parity & 1) << 63) | (u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1)
+}
+
 impl Tables {
     const fn new(chain_hash: ChainHash) -> Self {
         Self {
@@ -656,9 +665,25 @@ impl Tables {
             .binary_search_by(|i| self.nodes[*i as usize].id.cmp(id))
     }
 
+    /// Ids are keys, spread evenly: where one is can be guessed, and each wrong guess makes the next better.
     fn find_node(&self, id: &NodeId) -> Option<NodeIndex> {
-        let position = self.node_position(id).ok()?;
-        Some(NodeIndex(self.nodes_by_id[position]))
+        let mut rest = &self.nodes_by_id[..];
+        let (key, mut low, mut high) = (spread(id), 0u64, u64::MAX);
+        for _ in 0..GUESSES {
+            let last = rest.len().checked_sub(1)?;
+            let share = u128::from(key.saturating_sub(low)) * rest.len() as u128
+                / (u128::from(high.saturating_sub(low)) + 1);
+            let guess = usize::try_from(share).map_or(last, |guess| guess.min(last));
+            let index = rest[guess];
+            let other = &self.nodes[index as usize].id;
+            match other.cmp(id) {
+                Ordering::Equal => return Some(NodeIndex(index)),
+                Ordering::Less => (rest, low) = (&rest[guess + 1..], spread(other)),
+                Ordering::Greater => (rest, high) = (&rest[..guess], spread(other)),
+            }
+        }
+        let position = rest.binary_search_by(|i| self.nodes[*i as usize].id.cmp(id));
+        Some(NodeIndex(rest[position.ok()?]))
     }
 
     fn channel_position(&self, scid: ShortChannelId) -> Result<usize, usize> {
