@@ -290,11 +290,12 @@ impl Flow {
         // Where nothing is known before, a way that costs as much again as the first will most likely do.
         let found = match self.as_before(costs) {
             Some(bound) => self.find(costs, bound),
-            None => {
-                self.last.clear();
-                self.find_anywhere(costs)
-            }
+            None => None,
         };
+        let found = found.or_else(|| {
+            self.last.clear();
+            self.find_anywhere(costs)
+        });
         let Some(level) = found else { return false };
         let problem = costs.problem;
         // Nodes nearer than was looked get farther by what they are nearer.
@@ -504,7 +505,8 @@ impl Flow {
 
     fn expand(&mut self, costs: &Costs<'_>, node: u32, distance: u64, bound: u64) {
         let problem = costs.problem;
-        // Taking back what comes into this node.
+        // Taking back what comes into this node, and more of what goes out: where balances lean to the ends a
+        // further unit may cost less than the first.
         let used = if self.nodes[node as usize].has_inflow {
             self.used.len()
         } else {
@@ -517,6 +519,11 @@ impl Flow {
                 continue;
             }
             let terms = problem.terms(edge);
+            if terms.from == node
+                && let Some(cost) = costs.of_unit(&terms, units)
+            {
+                self.relax(node, distance, bound, edge, terms.to, cost);
+            }
             if terms.to == node && !self.nodes[terms.from as usize].is_settled {
                 let saved = costs.of_unit(&terms, units - 1).unwrap_or(0);
                 let from = self.potential(terms.from);
@@ -553,13 +560,7 @@ impl Flow {
             if whole > room {
                 break;
             }
-            let units = self.units[edge as usize];
-            let cost = if units == 0 {
-                Some(cost)
-            } else {
-                costs.of_unit(&problem.terms(edge), units)
-            };
-            if let Some(cost) = cost {
+            if self.units[edge as usize] == 0 {
                 self.relax(node, distance, bound, edge, to, cost);
             }
         }

@@ -31,6 +31,9 @@ pub(crate) struct Args {
     /// Only the seeds for tuning.
     #[arg(long)]
     tuning: bool,
+    /// Only the seeds that nothing was tuned with.
+    #[arg(long, conflicts_with = "tuning")]
+    held_out: bool,
     /// Our router alone.
     #[arg(long)]
     ours_only: bool,
@@ -76,10 +79,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         "mean ms",
         "most ms",
     ]);
-    let sets: &[(&str, &[u64])] = if args.tuning {
-        &[("tuning", &TUNING_SEEDS)]
-    } else {
-        &[("tuning", &TUNING_SEEDS), ("held out", &HELD_OUT_SEEDS)]
+    let both: [(&str, &[u64]); 2] = [("tuning", &TUNING_SEEDS), ("held out", &HELD_OUT_SEEDS)];
+    let sets = match (args.tuning, args.held_out) {
+        (true, _) => &both[..1],
+        (false, true) => &both[1..],
+        (false, false) => &both[..],
     };
     for (set, seeds) in sets {
         for balances in Balances::ALL {
