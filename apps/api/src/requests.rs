@@ -33,6 +33,8 @@ requests! {
     Connect => "connect", Connected;
     Disconnect => "disconnect", Done;
     ListPeers => "listpeers", PeerList;
+    Ban => "ban", Done;
+    Unban => "unban", Done;
     OpenChannel => "openchannel", OpenChannelAnswer;
     CloseChannel => "closechannel", Done;
     UnblockChannel => "unblockchannel", Done;
@@ -121,7 +123,7 @@ pub struct ListTransactions {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Connect {
-    /// `node_id@host:port`.
+    /// `node_id@host:port`; a `node_id` alone for a peer whose address is known.
     pub peer: String,
 }
 
@@ -132,7 +134,8 @@ pub struct Connected {
     pub node_id: String,
 }
 
-/// Ends the connection with a peer.
+/// Ends the connection with a peer, which is not dialled again until [`Connect`] asks for it. The peer may
+/// still connect by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Disconnect {
@@ -141,6 +144,25 @@ pub struct Disconnect {
     /// Also with open channels.
     #[serde(default)]
     pub force: bool,
+}
+
+/// Keeps a peer without channels out, and ends the connection with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ban {
+    /// The peer's key.
+    pub node_id: String,
+    /// For how long, in seconds; until it is lifted when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secs: Option<u64>,
+}
+
+/// Lifts a ban, and forgets whatever the peer did wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unban {
+    /// The peer's key.
+    pub node_id: String,
 }
 
 /// The peers.

@@ -100,6 +100,22 @@ pub struct PeerInfo {
     pub features: String,
     /// Channels with it.
     pub channels: usize,
+    /// How it stands: `connected`, `dialling`, `waiting` (to be dialled again), `resting` (not to be dialled
+    /// until a user asks for it) or `idle` (not looked for).
+    pub state: String,
+    /// For how long it has been connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connected_secs: Option<u64>,
+    /// When it is dialled again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_try_secs: Option<u64>,
+    /// How many attempts have failed since the last good connection.
+    pub failures: u32,
+    /// Why the last one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// How much it has misbehaved; halves each hour, and bans a peer without channels from 100 on.
+    pub misbehaviour: u32,
 }
 
 /// Peers.
@@ -107,6 +123,20 @@ pub struct PeerInfo {
 pub struct PeerList {
     /// One by one.
     pub peers: Vec<PeerInfo>,
+    /// Who is kept out.
+    pub banned: Vec<BanInfo>,
+}
+
+/// A ban.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanInfo {
+    /// Who.
+    pub node_id: String,
+    /// For how long still; until it is lifted when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secs_left: Option<u64>,
+    /// Whether a user said so; otherwise it is for misbehaviour.
+    pub by_user: bool,
 }
 
 /// A channel.

@@ -93,15 +93,22 @@ A withdrawal of `all` pays the difference from what arrives, others from the cha
         feerate: Option<u64>,
     },
     /// Connects to a peer
-    #[command(after_help = "Example:
-  fulmen connect 02eec7...@127.0.0.1:9735")]
+    #[command(after_help = "Examples:
+  fulmen connect 02eec7...@127.0.0.1:9735
+  fulmen connect 02eec7...                  where it was reached before
+
+Peers with channels are kept connected from then on. A ban of the peer is lifted.")]
     Connect {
-        /// The peer: node_id@host:port
+        /// The peer: node_id@host:port, or node_id alone when its address is known
         peer: String,
     },
-    /// Ends the connection with a peer
-    #[command(after_help = "Example:
-  fulmen disconnect 02eec7...")]
+    /// Ends the connection with a peer, which is not dialled again until you `connect`
+    #[command(after_help = "Examples:
+  fulmen disconnect 02eec7...
+  fulmen disconnect 02eec7... --force       also with open channels, which can't be used meanwhile
+
+The peer is not dialled again, after a restart of the daemon neither, until you `connect`. It may still
+connect by itself: to keep out a peer without channels, `ban` it.")]
     Disconnect {
         /// The peer's node id
         node_id: String,
@@ -109,10 +116,31 @@ A withdrawal of `all` pays the difference from what arrives, others from the cha
         #[arg(long)]
         force: bool,
     },
-    /// Lists the peers
-    #[command(after_help = "Example:
-  fulmen listpeers")]
+    /// Lists the peers and the bans
+    #[command(after_help = "Examples:
+  fulmen listpeers
+  fulmen --json listpeers | jq '.peers[] | select(.connected | not) | .node_id'")]
     Listpeers,
+    /// Keeps a peer without channels out, and ends the connection with it
+    #[command(after_help = "Examples:
+  fulmen ban 02eec7...                      until you `unban` or `connect`
+  fulmen ban 02eec7... --secs 86400         for a day
+
+A peer with channels can't be banned: close them first. Bans outlive a restart of the daemon.")]
+    Ban {
+        /// The peer's node id
+        node_id: String,
+        /// For how long, in seconds [default: until you lift it]
+        #[arg(long, value_name = "SECONDS")]
+        secs: Option<u64>,
+    },
+    /// Lifts a ban, and forgets whatever the peer did wrong
+    #[command(after_help = "Example:
+  fulmen unban 02eec7...")]
+    Unban {
+        /// The peer's node id
+        node_id: String,
+    },
     /// Opens a channel
     #[command(after_help = "Examples:
   fulmen openchannel 02eec7...@127.0.0.1:9735 1000000

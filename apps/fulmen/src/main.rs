@@ -113,11 +113,19 @@ async fn online(cli: Cli) -> Result<(), Problem> {
         }
         Command::Disconnect { node_id, force } => {
             out.run(&api::Disconnect { node_id, force }, |_| {
-                "disconnected".to_owned()
+                "disconnected; it is not dialled again until you `connect`".to_owned()
             })
             .await
         }
         Command::Listpeers => out.run(&api::ListPeers {}, show::peers).await,
+        Command::Ban { node_id, secs } => {
+            out.run(&api::Ban { node_id, secs }, |_| "banned".to_owned())
+                .await
+        }
+        Command::Unban { node_id } => {
+            out.run(&api::Unban { node_id }, |_| "forgiven".to_owned())
+                .await
+        }
         Command::Openchannel(a) => {
             let request = api::OpenChannel {
                 peer: a.peer,

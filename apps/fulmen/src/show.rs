@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use fulmen_api::{
     BalanceInfo, ChainState, ChannelInfo, ChannelList, DecodedInvoice, Event, InvoiceInfo,
     InvoiceList, InvoiceState, NodeInfo, OpenChannelAnswer, PaymentInfo, PaymentList, PaymentState,
-    PeerList, TransactionList, WithdrawAnswer,
+    PeerInfo, PeerList, TransactionList, WithdrawAnswer,
 };
 
 pub(crate) fn info(info: &NodeInfo) -> String {
@@ -130,11 +130,7 @@ pub(crate) fn peers(list: &PeerList) -> String {
         .peers
         .iter()
         .map(|peer| {
-            let how = match (peer.connected, peer.inbound) {
-                (false, _) => "not connected",
-                (true, true) => "connected by them",
-                (true, false) => "connected by us",
-            };
+            let how = how_connected(peer);
             let place = peer.address.as_deref().unwrap_or("address not known");
             let channels = match peer.channels {
                 1 => "1 channel".to_owned(),
@@ -143,10 +139,47 @@ pub(crate) fn peers(list: &PeerList) -> String {
             format!("{}\n  {how}, {place}, {channels}", peer.node_id)
         })
         .collect();
-    if peers.is_empty() {
+    let banned = list.banned.iter().map(|ban| {
+        let until = ban.secs_left.map_or_else(
+            || "until you `unban`".to_owned(),
+            |secs| format!("for {}", duration(secs)),
+        );
+        let why = if ban.by_user {
+            "by you"
+        } else {
+            "for misbehaviour"
+        };
+        format!("{}\n  banned {why}, {until}", ban.node_id)
+    });
+    let lines: Vec<String> = peers.into_iter().chain(banned).collect();
+    if lines.is_empty() {
         return "no peers; `connect` makes one".to_owned();
     }
-    peers.join("\n")
+    lines.join("\n")
+}
+
+fn how_connected(peer: &PeerInfo) -> String {
+    let since = |by: &str| match peer.connected_secs {
+        Some(secs) => format!("connected by {by} for {}", duration(secs)),
+        None => format!("connected by {by}"),
+    };
+    match (peer.connected, peer.inbound, peer.state.as_str()) {
+        (true, true, _) => since("them"),
+        (true, false, _) => since("us"),
+        (false, _, "dialling") => "being dialled".to_owned(),
+        (false, _, "waiting") => {
+            let when = peer.next_try_secs.map_or_else(String::new, |secs| {
+                format!(", next attempt in {}", duration(secs))
+            });
+            let why = peer
+                .last_error
+                .as_ref()
+                .map_or_else(String::new, |why| format!(" ({why})"));
+            format!("not connected{why}{when}")
+        }
+        (false, _, "resting") => "not connected, not dialled until you `connect`".to_owned(),
+        (false, _, _) => "not connected".to_owned(),
+    }
 }
 
 pub(crate) fn channels(list: &ChannelList) -> String {

@@ -14,7 +14,9 @@ use figment::{
     Figment,
     providers::{Env, Format, Serialized, Toml},
 };
-use fulmen::{default_cookie, rapid_gossip_sync::Source, rpc_port};
+use fulmen::{
+    connect::ConnectConfig, default_cookie, dns::Conditions, rapid_gossip_sync::Source, rpc_port,
+};
 use fulmen_block_sync::{Auth, FeeFallback};
 use fulmen_node::NodeConfig;
 use fulmen_types::{FeeratePerKw, Msat};
@@ -64,6 +66,27 @@ pub struct Options {
     #[arg(long, value_name = "ADDRESS:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub announce_addresses: Option<Vec<SocketAddr>>,
+    /// The most peers without channels that may connect to the node [default: 128]
+    #[arg(long, value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_inbound_peers: Option<usize>,
+    /// With how many peers at least to be connected, for gossip: as long as there are fewer, nodes of the
+    /// network are dialled; 0 dials none [default: 5, 0 on regtest]
+    #[arg(long, value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_peers: Option<usize>,
+    /// The most nodes that are dialled for it [default: 8]
+    #[arg(long, value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_outbound_peers: Option<usize>,
+    /// Asks DNS seeds for peers when nobody else is known (BOLT 10) [default: true, false on regtest]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<bool>,
+    /// A DNS seed to ask, instead of those that are known for the network. May be given several times
+    #[arg(long = "dns-seed", value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_seeds: Option<Vec<String>>,
     /// Where the API listens; loopback only, port 0 takes a free one
     #[arg(long, value_name = "ADDRESS:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -248,6 +271,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where peers connect.
     pub listen: SocketAddr,
+    /// Limits of connections: slots, how many strangers to dial, whether DNS seeds are asked.
+    pub connect: ConnectConfig,
+    /// The DNS seeds, where they are not those that are known for the network.
+    pub dns_seeds: Option<Vec<String>>,
     /// Where the API listens.
     pub api: SocketAddr,
     /// `host:port` of Bitcoin Core's RPC.
@@ -290,6 +317,8 @@ impl Config {
         Self {
             data_dir: data_dir.into(),
             listen: loopback(ports.peers),
+            connect: fulmen::default_limits(network),
+            dns_seeds: None,
             api: loopback(ports.api),
             bitcoind: format!("127.0.0.1:{}", rpc_port(network)),
             bitcoind_auth: Auth::CookieFile(default_cookie(network)),
@@ -346,6 +375,15 @@ impl Config {
         }
         let mut config = Self::new(data_dir, network);
         set(&mut config.listen, options.listen);
+        config.set_connections(
+            ConnectOptions {
+                max_inbound: options.max_inbound_peers,
+                min_peers: options.min_peers,
+                max_outbound: options.max_outbound_peers,
+                bootstrap: options.bootstrap,
+            },
+            options.dns_seeds,
+        )?;
         set(&mut config.api, options.api);
         if !config.api.ip().is_loopback() && options.api_allow_remote != Some(true) {
             return Err(ConfigError(format!(
@@ -451,10 +489,49 @@ impl Config {
         Ok(config)
     }
 
+    fn set_connections(
+        &mut self,
+        options: ConnectOptions,
+        dns_seeds: Option<Vec<String>>,
+    ) -> Result<(), ConfigError> {
+        let connect = &mut self.connect;
+        set(&mut connect.max_inbound, options.max_inbound);
+        set(&mut connect.min_peers, options.min_peers);
+        set(&mut connect.max_outbound, options.max_outbound);
+        set(&mut connect.bootstrap, options.bootstrap);
+        let most = connect.max_inbound.max(connect.max_outbound);
+        if most.max(connect.min_peers) > MAX_PEERS {
+            return Err(ConfigError(format!(
+                "max_inbound_peers, max_outbound_peers and min_peers can be {MAX_PEERS} at most"
+            )));
+        }
+        // Those that are let in must fit the node too, which has a limit of its own.
+        let strangers = connect.max_inbound.saturating_add(connect.max_outbound);
+        self.node.max_strangers = self.node.max_strangers.max(strangers.saturating_add(16));
+        for seed in dns_seeds.iter().flatten() {
+            if let Err(error) = Conditions::default().name(seed) {
+                return Err(ConfigError(format!("dns_seeds: {seed:?}: {error}")));
+            }
+        }
+        self.dns_seeds = dns_seeds;
+        Ok(())
+    }
+
     /// The network.
     pub const fn network(&self) -> Network {
         self.node.network
     }
+}
+
+/// More peers than this no node needs, and each costs a socket.
+const MAX_PEERS: usize = 10_000;
+
+/// What the owner says of connections.
+struct ConnectOptions {
+    max_inbound: Option<usize>,
+    min_peers: Option<usize>,
+    max_outbound: Option<usize>,
+    bootstrap: Option<bool>,
 }
 
 /// A network by the name that users know it by.

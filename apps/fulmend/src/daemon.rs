@@ -100,9 +100,14 @@ impl Daemon {
             .await?;
         let node_id = node.node_id();
         let listen = node.listening().unwrap_or(config.listen);
-        let (Some(wallet), Some(chain)) = (node.wallet().cloned(), node.chain_status()) else {
+        let parts = (
+            node.wallet().cloned(),
+            node.chain_status(),
+            node.connections().cloned(),
+        );
+        let (Some(wallet), Some(chain), Some(net)) = parts else {
             return Err(DaemonError::System(
-                "the node has no wallet of its own".into(),
+                "the node has no wallet and connections of its own".into(),
             ));
         };
         let handle = node.handle().clone();
@@ -112,6 +117,7 @@ impl Daemon {
         let app = Arc::new(App {
             node: NodeAccess::new(handle.clone()),
             wallet,
+            net,
             broadcaster: node.broadcaster(),
             events: log.clone(),
             token,
@@ -259,8 +265,10 @@ fn builder(config: &Config, seed: &Seed, seed_birthday: Birthday) -> Result<Buil
     let mempool_interval = (config.mempool_poll_millis > 0)
         .then(|| Duration::from_millis(config.mempool_poll_millis.max(100)));
     let node_config = config.node.clone();
+    let limits = config.connect.clone();
     let builder = Builder::new(network)
         .configure(|node| *node = node_config)
+        .connect_config(|connect| *connect = limits)
         .data_dir(&config.data_dir)
         .keys(seed.node_seed(), seed.wallet_master(network)?)
         .bitcoind(config.bitcoind.clone(), config.bitcoind_auth.clone())
@@ -271,6 +279,10 @@ fn builder(config: &Config, seed: &Seed, seed_birthday: Birthday) -> Result<Buil
         .graph_interval(Duration::from_secs(config.graph_save_secs.max(1)));
     let builder = match &config.rapid_gossip_sync {
         Some(source) => builder.rapid_gossip_sync(source.clone()),
+        None => builder,
+    };
+    let builder = match &config.dns_seeds {
+        Some(seeds) => builder.dns_seeds(seeds.clone()),
         None => builder,
     };
     Ok(match (config.wallet_birthday_height, seed_birthday) {

@@ -1,6 +1,7 @@
 //! What the API shows of the node: conversions, nothing else.
 
 use bitcoin::Network;
+use fulmen::connect::{PeerState, PeerView};
 use fulmen_api as api;
 use fulmen_enforce::{PendingSweep, SweepKind};
 use fulmen_invoice::{Description, Invoice as Bolt11};
@@ -23,8 +24,37 @@ pub(crate) fn printable(text: &str) -> String {
     Printable(text.as_bytes()).to_string()
 }
 
-pub(crate) fn peer(peer: &PeerInfo) -> api::PeerInfo {
+pub(crate) fn peer(peer: &PeerInfo, view: Option<&PeerView>, now: Timestamp) -> api::PeerInfo {
+    let is_connected = peer.connection.is_some();
+    let state = match view.map(|view| view.state) {
+        // The node's word counts: the network may be a moment ahead of it.
+        _ if is_connected => "connected",
+        Some(PeerState::Dialling) => "dialling",
+        Some(PeerState::Waiting { .. }) => "waiting",
+        Some(PeerState::Resting) => "resting",
+        Some(PeerState::Connected { .. } | PeerState::Idle) | None => "idle",
+    };
+    let mut connected_secs = None;
+    let mut next_try_secs = None;
+    match view.map(|view| view.state) {
+        Some(PeerState::Connected { since, .. }) if is_connected => {
+            connected_secs = Some(now.millis_since(since) / 1_000);
+        }
+        Some(PeerState::Waiting { until }) if !is_connected => {
+            next_try_secs = Some(until.millis_since(now).div_ceil(1_000));
+        }
+        Some(_) | None => {}
+    }
     api::PeerInfo {
+        state: state.to_owned(),
+        connected_secs,
+        next_try_secs,
+        failures: view.map_or(0, |view| view.failures),
+        last_error: view
+            .and_then(|view| view.last_error.as_deref())
+            .filter(|_| !is_connected)
+            .map(printable),
+        misbehaviour: view.map_or(0, |view| view.score),
         node_id: peer.node_id.to_string(),
         address: peer.addresses.first().map(|address| printable(&address.0)),
         connected: peer.connection.is_some(),

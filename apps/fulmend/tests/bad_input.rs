@@ -292,6 +292,8 @@ async fn the_api_lets_only_those_in_who_have_the_token() {
         "listtransactions",
         "connect",
         "disconnect",
+        "ban",
+        "unban",
         "listpeers",
         "openchannel",
         "closechannel",

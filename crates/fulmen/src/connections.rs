@@ -31,8 +31,9 @@ const MAGIC: &[u8; 4] = b"FPM1";
 /// How often the memory is saved when it has changed.
 const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What fits a network: on regtest nobody but who is wanted, and private addresses.
-pub(crate) fn default_limits(network: Network) -> ConnectConfig {
+/// The limits of the connection policy that fit a network: on regtest nobody is looked for but who is wanted,
+/// no DNS seed is asked, and addresses may be private.
+pub fn default_limits(network: Network) -> ConnectConfig {
     let config = ConnectConfig::default();
     if network == Network::Regtest {
         ConnectConfig {

@@ -94,6 +94,7 @@ mod snapshots;
 
 pub use birth::network_name;
 pub use builder::{Builder, ChainPorts, EDGE_STORE, NODE_STORE, default_cookie, rpc_port};
+pub use connections::default_limits;
 pub use error::BuildError;
 pub use graph_file::load as load_graph;
 pub use private_file::write_private;

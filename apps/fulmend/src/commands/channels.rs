@@ -1,58 +1,15 @@
-//! Peers and channels.
+//! Channels.
 
 use std::{str::FromStr, sync::Arc};
 
 use bitcoin::{Amount, secp256k1::PublicKey};
 use fulmen_api::{self as api, ErrorCode};
-use fulmen_node::{
-    ChannelSelector, CloseMode, Command, CommandId, Node, OpenChannelCommand, PeerAddress, Reply,
-};
+use fulmen_node::{ChannelSelector, CloseMode, Command, Node, OpenChannelCommand, Reply};
 use fulmen_types::{ChannelId, ChannelType, Msat, ShortChannelId};
 
-use super::{App, Caller, Serve, feerate, node_id_of, peer_of, script_of, unexpected};
+use super::{App, Caller, Serve, feerate, peer_of, script_of, unexpected};
 use crate::{api_error::ApiError, views};
 
-impl Serve for api::Connect {
-    async fn serve(self, app: Arc<App>, caller: Caller) -> Result<api::Connected, ApiError> {
-        let (peer, address) = match peer_of(&self.peer)? {
-            (peer, Some(address)) => (peer, address),
-            (peer, None) => {
-                return Err(ApiError::invalid(format!(
-                    "say where the peer listens: {peer}@host:port"
-                )));
-            }
-        };
-        app.connect(caller.id, peer, address).await?;
-        Ok(api::Connected {
-            node_id: peer.to_string(),
-        })
-    }
-}
-
-impl Serve for api::Disconnect {
-    async fn serve(self, app: Arc<App>, caller: Caller) -> Result<api::Done, ApiError> {
-        let peer = node_id_of(&self.node_id)?;
-        app.node
-            .command(
-                caller.id,
-                Command::Disconnect {
-                    peer,
-                    force: self.force,
-                },
-            )
-            .await?;
-        Ok(api::Done {})
-    }
-}
-
-impl Serve for api::ListPeers {
-    async fn serve(self, app: Arc<App>, _: Caller) -> Result<api::PeerList, ApiError> {
-        let peers = app.node.query(|node| node.peers_info()).await?;
-        Ok(api::PeerList {
-            peers: peers.iter().map(views::peer).collect(),
-        })
-    }
-}
 impl Serve for api::OpenChannel {
     async fn serve(
         self,
@@ -167,30 +124,6 @@ impl Serve for api::ListChannels {
 }
 
 impl App {
-    async fn connect(
-        &self,
-        id: CommandId,
-        peer: PublicKey,
-        address: PeerAddress,
-    ) -> Result<(), ApiError> {
-        let place = views::printable(&address.0);
-        match self
-            .node
-            .command(id, Command::Connect { peer, address })
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(ApiError(mut detail)) if detail.code == ErrorCode::Failed => {
-                detail.message = format!(
-                    "could not connect to {peer} at {place}: {}; check the node id and the address, and that the peer runs",
-                    detail.message
-                );
-                Err(ApiError(detail))
-            }
-            Err(other) => Err(other),
-        }
-    }
-
     /// The channel that a user means.
     async fn find_channel(&self, text: &str) -> Result<ChannelId, ApiError> {
         if let Ok(id) = ChannelId::from_str(text) {

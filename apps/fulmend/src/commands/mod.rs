@@ -5,6 +5,7 @@ mod info;
 mod lists;
 mod onchain;
 mod payments;
+mod peers;
 
 use std::{future::Future, str::FromStr, sync::Arc, time::Instant};
 
@@ -29,6 +30,7 @@ use crate::{api_error::ApiError, events::EventLog, node_access::NodeAccess, toke
 pub(crate) struct App {
     pub(crate) node: NodeAccess,
     pub(crate) wallet: OnchainWallet,
+    pub(crate) net: fulmen::net_tokio::Net,
     pub(crate) broadcaster: Arc<dyn fulmen_background_processor::Broadcaster>,
     pub(crate) events: EventLog,
     pub(crate) token: Token,

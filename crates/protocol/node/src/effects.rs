@@ -111,7 +111,8 @@ pub enum ActionKind {
         /// Why, for the log.
         reason: DisconnectReason,
     },
-    /// Connect to a peer now, and when `keep` is set again whenever the connection ends.
+    /// Connect to a peer: now and once because a user wants it, or, when `keep` is set, again and again
+    /// because there is a channel with it.
     Connect {
         /// To whom.
         peer: PublicKey,

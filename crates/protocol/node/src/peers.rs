@@ -411,11 +411,11 @@ impl Node {
         entry.addresses.insert(0, address);
         entry.addresses.truncate(ADDRESSES_MAX);
         let addresses = entry.addresses.clone();
-        let keep = !self.channels_of(&peer).is_empty();
+        // A wish for now, whether the peer is kept connected or not: that was said when its channel began.
         step.act(ActionKind::Connect {
             peer,
             addresses,
-            keep,
+            keep: false,
         });
     }
 
