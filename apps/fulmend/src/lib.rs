@@ -3,7 +3,7 @@
 //! [`Daemon::start`] puts the node, its store, the on-chain wallet, Bitcoin Core, peers over TCP and the
 //! HTTP API together; [`main_with_args`] is the whole program, for binaries that carry the daemon in
 //! themselves. Everything that a restart needs is in the data directory: `seed`, `node.sqlite` (the
-//! node), `edge.sqlite` (the wallet's journal, coin leases, the log of events), `graph` (a cache),
+//! node), `edge.sqlite` (the wallet's journal, coin leases, the log of events), `graph` and `liquidity` (caches),
 //! `api-token`, and `fulmend.toml` if there is one.
 //!
 //! What it is not: it makes no seed; `fulmen create` does (or `fulmen_seed`).

@@ -6,6 +6,8 @@
 //! where going against an edge that carries units takes one back. The distances of the first search,
 //! from the payee, guide all later ones: these look at little more than the nodes of the way they find.
 
+mod reach;
+
 use alloc::{collections::BinaryHeap, vec::Vec};
 use core::cmp::Reverse;
 
@@ -54,7 +56,7 @@ struct Node {
     is_changed: bool,
     /// Whether units come to it, or did.
     has_inflow: bool,
-    /// [`FROM_US`], [`FROM_PAYEE`].
+    /// From which ends [`Flow::has_way`] has seen it.
     seen: u8,
 }
 
@@ -95,10 +97,6 @@ struct Way {
 const MEASURED: usize = 2_000;
 /// After how many nodes the best way for a unit that was seen is taken.
 const PATIENCE: usize = 256;
-
-/// From where a node was seen.
-const FROM_US: u8 = 1;
-const FROM_PAYEE: u8 = 2;
 
 const BACKWARDS: u32 = 1 << 31;
 
@@ -386,98 +384,6 @@ impl Flow {
         None
     }
 
-    /// Whether one more unit finds a way at all: looks from both ends in turn until they meet, or one has seen
-    /// all there is. What is full first is most often near one of them.
-    fn has_way(&mut self, costs: &Costs<'_>) -> bool {
-        let problem = costs.problem;
-        let mut seen = [alloc::vec![problem.payer], alloc::vec![problem.payee]];
-        let mut next = [0, 0];
-        for (side, nodes) in [FROM_US, FROM_PAYEE].into_iter().zip(&seen) {
-            self.change(nodes[0]).seen |= side;
-        }
-        let mut found = Vec::new();
-        let has_way = 'search: loop {
-            for (at, side) in [FROM_US, FROM_PAYEE].into_iter().enumerate() {
-                let Some(node) = seen[at].get(next[at]).copied() else {
-                    break 'search false;
-                };
-                next[at] += 1;
-                found.clear();
-                self.neighbours(costs, node, side, &mut found);
-                for node in found.drain(..) {
-                    let known = self.change(node);
-                    if known.seen & side == 0 {
-                        known.seen |= side;
-                        if known.seen == FROM_US | FROM_PAYEE {
-                            break 'search true;
-                        }
-                        seen[at].push(node);
-                    }
-                }
-            }
-        };
-        for node in &self.changed {
-            self.nodes[*node as usize].seen = 0;
-        }
-        has_way
-    }
-
-    /// The nodes to which one more unit can go on from a node, or from which it can come.
-    fn neighbours(&self, costs: &Costs<'_>, node: u32, side: u8, found: &mut Vec<u32>) {
-        let problem = costs.problem;
-        let is_end = node == problem.payer || node == problem.payee;
-        // Where units come from, or go on to, one can be taken back.
-        for edge in &self.used {
-            let terms = problem.terms(*edge);
-            let (here, there) = if side == FROM_US {
-                (terms.to, terms.from)
-            } else {
-                (terms.from, terms.to)
-            };
-            if here == node && self.units[*edge as usize] > 0 {
-                found.push(there);
-            }
-        }
-        if !is_end && !problem.may_forward(node) {
-            return;
-        }
-        let mut add = |edge: u32, terms: &Terms| {
-            if costs.of_unit(terms, self.units[edge as usize]).is_some() {
-                found.push(if side == FROM_US {
-                    terms.to
-                } else {
-                    terms.from
-                });
-            }
-        };
-        let index = problem.graph_node(node);
-        if side == FROM_US {
-            for edge in problem.extra_from(node) {
-                add(edge, &problem.terms(edge));
-            }
-            // Our own channels are among the extra edges.
-            let index = index.filter(|_| node != problem.payer);
-            let edges = index.map(|index| problem.graph.edges_from(index));
-            for (edge, announced) in edges.into_iter().flatten() {
-                let to = to_u32(announced.to.to_usize());
-                if to == problem.payee || !problem.is_dead_end(to) {
-                    add(edge_number(edge), &Terms::announced(announced));
-                }
-            }
-        } else {
-            for edge in problem.extra_to(node) {
-                add(edge, &problem.terms(edge));
-            }
-            let edges = index.map(|index| problem.graph.edges_to(index));
-            for (edge, announced) in edges.into_iter().flatten() {
-                let from = to_u32(announced.from.to_usize());
-                if from != problem.payer && !problem.is_dead_end(from) {
-                    add(edge_number(edge), &Terms::announced(announced));
-                }
-            }
-        }
-    }
-
     /// What one more unit costs along the way of the last, as distances count; `None` if that is not known.
     fn as_before(&self, costs: &Costs<'_>) -> Option<u64> {
         let problem = costs.problem;
@@ -741,149 +647,4 @@ impl<'a> Costs<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use alloc::collections::BTreeMap;
-
-    use bitcoin::{Amount, constants::ChainHash};
-    use fulmen_gossip::{Direction, GraphWriter, NewChannel, Policy};
-    use fulmen_types::{CltvExpiryDelta, Features, Msat, NodeId, ShortChannelId};
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::{FirstHop, RouteRequest};
-
-    const UNIT: u64 = 1_000;
-
-    fn node(n: u8) -> NodeId {
-        NodeId::new([n; 33])
-    }
-
-    /// All ways from us to the payee that pass no node twice.
-    fn ways(problem: &Problem<'_>, path: &mut Vec<u32>, found: &mut Vec<Vec<u32>>) {
-        let at = path
-            .last()
-            .map_or(problem.payer, |edge| problem.terms(*edge).to);
-        if at == problem.payee {
-            found.push(path.clone());
-            return;
-        }
-        for edge in 0..to_u32(problem.edge_slots()) {
-            let terms = problem.terms(edge);
-            let visited = path
-                .iter()
-                .any(|edge| problem.terms(*edge).from == terms.to);
-            if terms.from == at && !visited && terms.to != problem.payer {
-                path.push(edge);
-                ways(problem, path, found);
-                path.pop();
-            }
-        }
-    }
-
-    fn cost(costs: &Costs<'_>, ways: &[&Vec<u32>]) -> Option<u64> {
-        let mut units: BTreeMap<u32, u16> = BTreeMap::new();
-        let mut sum = 0;
-        for edge in ways.iter().copied().flatten() {
-            let carried = units.entry(*edge).or_default();
-            sum += costs.of_unit(&costs.problem.terms(*edge), *carried)?;
-            *carried += 1;
-        }
-        Some(sum)
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
-        #[test]
-        fn flows_are_the_cheapest_keep_capacities_and_lose_nothing(
-            links in proptest::collection::vec(
-                (2..7u8, 2..7u8, 0..30_000u32, 0..30_000u32, 800..3_500u64, 800..3_500u64),
-                1..9,
-            ),
-            spendable in proptest::collection::vec((2..6u8, 900..3_500u64), 1..3),
-            count in 1..4u16,
-        ) {
-            let mut writer = GraphWriter::new(ChainHash::REGTEST);
-            for (n, (a, b, ppm_a, ppm_b, max_a, max_b)) in (1u64..).zip(&links) {
-                if a == b {
-                    continue;
-                }
-                let id = ShortChannelId::from_u64(n);
-                writer.add_channel(&NewChannel {
-                    short_channel_id: id,
-                    node_1: node(*a.min(b)),
-                    node_2: node(*a.max(b)),
-                    capacity: Some(Amount::from_sat(10)),
-                    features: Features::empty(),
-                }).unwrap();
-                for (direction, ppm, max) in
-                    [(Direction::Forward, ppm_a, max_a), (Direction::Backward, ppm_b, max_b)]
-                {
-                    writer.update_policy(id, direction, Policy {
-                        htlc_minimum: Msat::new(1),
-                        htlc_maximum: Msat::new(*max),
-                        timestamp: 1,
-                        fee_base_msat: 0,
-                        fee_proportional_millionths: *ppm,
-                        cltv_expiry_delta: CltvExpiryDelta::new(0),
-                        disabled: false,
-                    }).unwrap();
-                }
-            }
-            let graph = writer.snapshot();
-            let hops: Vec<FirstHop> = spendable.iter().zip(100u64..).map(|((peer, most), n)| FirstHop {
-                short_channel_id: ShortChannelId::from_u64(n),
-                peer: node(*peer),
-                spendable: Msat::new(*most),
-                htlc_minimum: Msat::new(1),
-            }).collect();
-            let amount = UNIT * u64::from(count);
-            let request = RouteRequest::new(node(1), &hops, node(6), Msat::new(amount), 18);
-            let problem = Problem::new(&graph, &request, None);
-            let costs = Costs::new(&problem, UNIT, count);
-
-            let mut all = Vec::new();
-            ways(&problem, &mut Vec::new(), &mut all);
-            let mut best: Option<u64> = None;
-            for a in &all {
-                for b in &all {
-                    for c in &all {
-                        let chosen = [a, b, c];
-                        if let Some(sum) = cost(&costs, &chosen[..usize::from(count)]) {
-                            best = Some(best.map_or(sum, |best| best.min(sum)));
-                        }
-                    }
-                }
-            }
-
-            let mut flow = Flow::default();
-            let mut run = |most| match flow.run(&problem, UNIT, count, most) {
-                Sent::NoRoom | Sent::TooDear => None,
-                Sent::Ways(parts) => Some(parts),
-            };
-            let parts = run(u64::MAX);
-            prop_assert_eq!(parts.is_some(), best.is_some());
-            // Run again with the same memory: nothing is left over in it.
-            prop_assert_eq!(&run(u64::MAX), &parts);
-            let Some(parts) = parts else { return Ok(()) };
-            // What costs more than is allowed may be given up; what does not, never.
-            let best = best.unwrap_or(u64::MAX);
-            prop_assert_eq!(run(best + 1), Some(parts.clone()));
-            let dearer = run(best);
-            prop_assert!(dearer.is_none() || dearer == Some(parts.clone()));
-            prop_assert_eq!(parts.iter().map(|part| part.units).sum::<u16>(), count);
-            let mut sent = Vec::new();
-            for part in &parts {
-                let mut at = problem.payer;
-                for edge in &part.edges {
-                    let terms = problem.terms(*edge);
-                    prop_assert_eq!(terms.from, at);
-                    at = terms.to;
-                }
-                prop_assert_eq!(at, problem.payee);
-                sent.extend(core::iter::repeat_n(&part.edges, usize::from(part.units)));
-            }
-            // That all units find room together is what keeping the capacities means.
-            prop_assert_eq!(cost(&costs, &sent), Some(best));
-        }
-    }
-}
+mod tests;
