@@ -7,12 +7,16 @@ use std::{
 };
 
 use bitcoin::secp256k1::{PublicKey, SecretKey};
-use fulmen_connect::{ConnectConfig, NodeAddresses, PeerState, Question, StandardPolicy};
+use fulmen_connect::{
+    ConnectConfig, ConnectionPolicy, Input, NodeAddresses, Output, PeerState, Question, Refusal,
+    StandardPolicy, View,
+};
 use fulmen_net_tokio::{
-    Connections, Directory, Epoch, Initiator, Net, NetConfig, NetEvent, SendError, Work,
+    Connections, Directory, Epoch, Initiator, Net, NetConfig, NetEvent, NoDirectory, SendError,
+    Work,
 };
 use fulmen_noise::{Handshake, LocalKey, Progress, Transport};
-use fulmen_types::ChannelId;
+use fulmen_types::{ChannelId, Timestamp};
 use fulmen_wire::{Message, Ping, Warning};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -664,4 +668,55 @@ async fn a_peer_that_a_user_leaves_is_not_dialled_and_a_wish_that_ends_is_told()
         NetEvent::ConnectFailed { peer, .. } => assert_eq!(peer, nobody),
         other => panic!("{other:?}"),
     }
+}
+
+/// A policy of a user's own: it lets one peer in and looks for nobody.
+struct OnlyOne(PublicKey);
+
+impl ConnectionPolicy for OnlyOne {
+    fn handle(&mut self, _now: Timestamp, input: Input) -> Vec<Output> {
+        match input {
+            Input::Incoming { id, .. } => vec![Output::Accept { id }],
+            Input::Connected { id, peer, .. } if peer == self.0.into() => {
+                vec![Output::Accept { id }]
+            }
+            Input::Connected { id, .. } => {
+                let why = Refusal::Unwanted;
+                vec![Output::Refuse { id, why }]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn next_wake(&self, _now: Timestamp) -> Option<Timestamp> {
+        None
+    }
+
+    fn view(&self, _now: Timestamp) -> View {
+        View::default()
+    }
+
+    fn memory(&self, _now: Timestamp) -> Vec<u8> {
+        b"one".to_vec()
+    }
+}
+
+#[tokio::test]
+async fn a_policy_of_ones_own_takes_the_place_of_the_standard_one() {
+    let connections = Connections {
+        policy: Box::new(OnlyOne(End::new(1).id())),
+        directory: Arc::new(NoDirectory),
+    };
+    let key = Arc::new(LocalKey::new(secret(2)));
+    let (net, events) = Net::start(NetConfig::default(), key, connections);
+    let mut b = End { net, events };
+    let address = b.listen().await;
+    let mut stranger = Raw::connect(&address, 3, b.id()).await;
+    assert!(stranger.receive().await.is_none());
+    let _one = Raw::connect(&address, 1, b.id()).await;
+    assert_eq!(b.connected().await.0, End::new(1).id());
+    // It dials nobody, whoever asks.
+    b.net.keep_connected(End::new(4).id(), vec![address]);
+    b.nothing_for(200).await;
+    assert_eq!(b.net.memory(), b"one");
 }
