@@ -401,19 +401,21 @@ impl NetworkGraph {
     fn index(tables: Arc<Tables>) -> Self {
         let nodes = tables.nodes.len();
         let mut starts = alloc::vec![0u32; nodes + 1];
+        let mut out_starts = alloc::vec![0u32; nodes + 1];
+        let mut neighbours = Neighbours::new(nodes);
         let directions = [Direction::Forward, Direction::Backward];
         for channel in tables.channels.iter().filter(|c| c.is_usable()) {
             for direction in directions {
                 if channel.usable_policy(direction).is_some() {
-                    starts[channel.end(direction) as usize] += 1;
+                    let (from, to) = (channel.end(direction.reverse()), channel.end(direction));
+                    starts[to as usize] += 1;
+                    out_starts[from as usize] += 1;
+                    neighbours.note(from, to);
                 }
             }
         }
-        let mut sum = 0u32;
-        for start in &mut starts {
-            sum = sum.saturating_add(*start);
-            *start = sum;
-        }
+        let sum = sum_up(&mut starts);
+        sum_up(&mut out_starts);
         // Each start is now the end of its node's edges; filling from the back moves it to the front.
         let mut edges = alloc::vec![Edge::UNSET; sum as usize];
         for index in tables.channels_by_scid.iter().rev() {
@@ -449,8 +451,8 @@ impl NetworkGraph {
             .iter()
             .map(|node| has_unknown_even_bit(tables.slice(node.details, node.features_len)))
             .collect();
-        let (out_starts, outgoing) = outgoing(nodes, &edges);
-        let dead_ends = dead_ends(nodes, &edges);
+        let outgoing = outgoing(&mut out_starts, &edges);
+        let dead_ends = neighbours.dead_ends();
         Self {
             tables,
             starts,
@@ -471,52 +473,64 @@ fn range(starts: &[u32], node: NodeIndex) -> core::ops::Range<usize> {
     }
 }
 
-/// The edges by the node they come from, each node's in rising order, and where each node's begin.
-fn outgoing(nodes: usize, edges: &[Edge]) -> (Vec<u32>, Vec<u32>) {
-    let mut starts = alloc::vec![0u32; nodes + 1];
-    for edge in edges {
-        starts[edge.from.to_usize()] += 1;
-    }
+/// Makes counts the ends of each one's part of an array; gives the length of that.
+fn sum_up(counts: &mut [u32]) -> u32 {
     let mut sum = 0u32;
-    for start in &mut starts {
-        sum = sum.saturating_add(*start);
-        *start = sum;
+    for count in counts {
+        sum = sum.saturating_add(*count);
+        *count = sum;
     }
+    sum
+}
+
+/// The edges by the node they come from, each node's in rising order. `ends` of each node's part become
+/// starts.
+fn outgoing(ends: &mut [u32], edges: &[Edge]) -> Vec<u32> {
     let mut outgoing = alloc::vec![0; edges.len()];
     let count = u32::try_from(edges.len()).unwrap_or(u32::MAX);
     for (index, edge) in (0..count).rev().zip(edges.iter().rev()) {
-        let start = &mut starts[edge.from.to_usize()];
+        let start = &mut ends[edge.from.to_usize()];
         *start -= 1;
         outgoing[*start as usize] = index;
     }
-    (starts, outgoing)
+    outgoing
 }
 
-/// One bit per node that no way between others can go through.
-fn dead_ends(nodes: usize, edges: &[Edge]) -> Vec<u64> {
+/// For each node the one neighbour that edges come from, and the one that they go to.
+struct Neighbours(Vec<[u32; 2]>);
+
+impl Neighbours {
     const NOBODY: u32 = u32::MAX;
     const MANY: u32 = u32::MAX - 1;
-    // The one neighbour that edges come from, and the one that they go to.
-    let mut neighbours = alloc::vec![[NOBODY; 2]; nodes];
-    let note = |seen: &mut u32, neighbour: NodeIndex| {
-        *seen = match *seen {
-            NOBODY => neighbour.0,
-            known if known == neighbour.0 => known,
-            _ => MANY,
+
+    fn new(nodes: usize) -> Self {
+        Self(alloc::vec![[Self::NOBODY; 2]; nodes])
+    }
+
+    fn note(&mut self, from: u32, to: u32) {
+        let note = |seen: &mut u32, neighbour: u32| {
+            *seen = match *seen {
+                Self::NOBODY => neighbour,
+                known if known == neighbour => known,
+                _ => Self::MANY,
+            };
         };
-    };
-    for edge in edges {
-        note(&mut neighbours[edge.to.to_usize()][0], edge.from);
-        note(&mut neighbours[edge.from.to_usize()][1], edge.to);
+        note(&mut self.0[to as usize][0], from);
+        note(&mut self.0[from as usize][1], to);
     }
-    let mut dead_ends = alloc::vec![0u64; nodes / 64 + 1];
-    for (node, [from, to]) in neighbours.into_iter().enumerate() {
-        let passes = from != NOBODY && to != NOBODY && (from == MANY || from != to);
-        if !passes {
-            dead_ends[node / 64] |= 1 << (node % 64);
+
+    /// One bit per node that no way between others can go through.
+    fn dead_ends(self) -> Vec<u64> {
+        let mut dead_ends = alloc::vec![0u64; self.0.len() / 64 + 1];
+        for (node, [from, to]) in self.0.into_iter().enumerate() {
+            let passes =
+                from != Self::NOBODY && to != Self::NOBODY && (from == Self::MANY || from != to);
+            if !passes {
+                dead_ends[node / 64] |= 1 << (node % 64);
+            }
         }
+        dead_ends
     }
-    dead_ends
 }
 
 impl fmt::Debug for NetworkGraph {

@@ -11,7 +11,9 @@ use std::{
 
 use anyhow::{Result, anyhow};
 use clap::Parser;
-use fulmen_gossip::{Direction, GraphWriter, NetworkGraph, NewChannel, NewNodeDetails, UnsignedRules};
+use fulmen_gossip::{
+    Direction, GraphWriter, NetworkGraph, NewChannel, NewNodeDetails, UnsignedRules,
+};
 use fulmen_netgen::{Config, MAINNET_NODES, Network};
 use fulmen_rapid_gossip_sync::{Since, Version, decode, encode};
 use fulmen_types::{NodeId, Timestamp};
@@ -62,7 +64,15 @@ fn main() -> Result<()> {
     let mut table = comfy_table::Table::new();
     table
         .load_preset(comfy_table::presets::ASCII_MARKDOWN)
-        .set_header(["Snapshot", "bytes", "making, ms", "Fulmen, ms", "of it reading", "LDK, ms", "LDK / Fulmen"]);
+        .set_header([
+            "Snapshot",
+            "bytes",
+            "making, ms",
+            "Fulmen, ms",
+            "of it reading",
+            "LDK, ms",
+            "LDK / Fulmen",
+        ]);
     for (name, version) in [("version 1", Version::V1), ("version 2", Version::V2)] {
         let full = snapshot(&graph, version, Since::Beginning, now - day);
         let since = Since::Seen(now - day);
@@ -75,7 +85,11 @@ fn main() -> Result<()> {
         let theirs = same::ldk_graph(network.chain_hash);
         for bytes in [&full, &changes] {
             apply(&mut ours, bytes, now)?;
-            same::ldk_apply(&theirs, bytes, now)?;
+            // It takes no more than ten times the network that it knew.
+            if let Err(error) = same::ldk_apply(&theirs, bytes, now) {
+                println!("{name}: {error}");
+                break;
+            }
             let differing = same::differences(&ours.snapshot(), &theirs)?;
             if differing > 0 {
                 return Err(anyhow!("{name}: {differing} entries differ"));
@@ -96,16 +110,18 @@ fn main() -> Result<()> {
             let sync = RapidGossipSync::new(&theirs, Arc::new(Silent));
             let start = thread_ms();
             let read = sync.update_network_graph_no_std(&full, Some(u64::from(now)));
-            took[2].push(thread_ms() - start);
-            read.map_err(|e| anyhow!("{e:?}"))?;
+            if read.is_ok() {
+                took[2].push(thread_ms() - start);
+            }
             let start = thread_ms();
             apply(&mut ours, &changes, now)?;
             ours.snapshot();
             changing[0].push(thread_ms() - start);
             let start = thread_ms();
             let read = sync.update_network_graph_no_std(&changes, Some(u64::from(now)));
-            changing[1].push(thread_ms() - start);
-            read.map_err(|e| anyhow!("{e:?}"))?;
+            if read.is_ok() {
+                changing[1].push(thread_ms() - start);
+            }
         }
         let [ours, reading, theirs] = took.map(|times| median(&times));
         table.add_row([
@@ -128,7 +144,7 @@ fn main() -> Result<()> {
             format!("{:.1}", theirs / ours),
         ]);
     }
-    println!("Of all snapshots both read the same.\n\n{table}");
+    println!("Of all snapshots that both take they read the same.\n\n{table}");
     Ok(())
 }
 
@@ -157,7 +173,9 @@ fn aged(network: &Network, now: u32) -> GraphWriter {
             let Some(mut policy) = policy else { continue };
             policy.timestamp = aged(policy.timestamp);
             let direction = Direction::from_channel_flags(bit);
-            writer.update_policy(scid, direction, policy).expect("of a graph");
+            writer
+                .update_policy(scid, direction, policy)
+                .expect("of a graph");
         }
     }
     for id in made.nodes() {

@@ -27,7 +27,11 @@ const SERIES: [[&str; 2]; 2] = [
 const SEEN: usize = 36;
 
 pub(crate) fn ldk_graph(chain: ChainHash) -> LdkGraph {
-    assert_eq!(chain, ChainHash::REGTEST, "the synthetic network is on regtest");
+    assert_eq!(
+        chain,
+        ChainHash::REGTEST,
+        "the synthetic network is on regtest"
+    );
     LdkGraph::new(Chain::Regtest, Arc::new(Silent))
 }
 
@@ -97,7 +101,9 @@ pub(crate) fn differences(ours: &NetworkGraph, theirs: &LdkGraph) -> Result<usiz
     }
     for id in ours.nodes() {
         let ldk_id = LdkNodeId::from_slice(id.as_bytes()).map_err(|e| anyhow!("{e:?}"))?;
-        let other = theirs.node(&ldk_id).and_then(|n| n.announcement_info.clone());
+        let other = theirs
+            .node(&ldk_id)
+            .and_then(|n| n.announcement_info.clone());
         let is_same = match (ours.node_details(&id), other) {
             (None, None) => true,
             (Some(details), Some(other)) => {
@@ -138,6 +144,9 @@ fn le(big_endian: &[u8]) -> Vec<u8> {
 }
 
 fn strip(bytes: &[u8]) -> Vec<u8> {
-    let len = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
+    let len = bytes
+        .iter()
+        .rposition(|b| *b != 0)
+        .map_or(0, |last| last + 1);
     bytes[..len].to_vec()
 }
