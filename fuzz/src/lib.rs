@@ -17,12 +17,13 @@ mod onion_message;
 mod payer_proof;
 mod records;
 mod rgs;
+mod sim;
 mod uris;
 
 pub use chain_source::usual_answers;
 pub use records::encode_records;
 
-use std::alloc::System;
+use std::{alloc::System, sync::Once};
 
 use cap::Cap;
 
@@ -32,6 +33,9 @@ static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
 
 /// The most that reading one input may hold, beside what was there before: 16 MiB, for at most 65535 bytes.
 pub const MEMORY_MAX: usize = 16 << 20;
+
+/// The same for a run of the simulator, a network of nodes with their chain.
+pub const SIMULATION_MEMORY_MAX: usize = 512 << 20;
 
 /// A body.
 pub type Target = fn(&[u8]);
@@ -57,7 +61,10 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("chain_source", chain_source::chain_source),
     ("graph_file", files::graph_file),
     ("rgs", rgs::rgs),
+    (SIM, sim::sim),
 ];
+
+const SIM: &str = "sim";
 
 /// Runs a target on one input, within the bound of memory.
 ///
@@ -74,14 +81,33 @@ pub fn run(name: &str, data: &[u8]) {
     if name == "rgs" {
         rgs::prepare();
     }
+    lift_the_limit_at_a_panic();
+    let most = if name == SIM {
+        SIMULATION_MEMORY_MAX
+    } else {
+        MEMORY_MAX
+    };
     let before = ALLOCATOR.allocated();
     ALLOCATOR
-        .set_limit(before + MEMORY_MAX)
+        .set_limit(before + most)
         .expect("the limit is above what is allocated");
     target(data);
     ALLOCATOR
         .set_limit(usize::MAX)
         .expect("nothing is above that");
+}
+
+/// What is said of a panic needs memory of its own.
+fn lift_the_limit_at_a_panic() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            // Nothing is above the greatest limit, and there is no better place to say so.
+            let _ = ALLOCATOR.set_limit(usize::MAX);
+            hook(info);
+        }));
+    });
 }
 
 /// Splits off the first byte, which chooses what is done with the rest.

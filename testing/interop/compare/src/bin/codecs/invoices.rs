@@ -137,7 +137,9 @@ fn build_theirs(g: &mut Source) -> Result<String> {
             true => ldk::Bolt11InvoiceDescription::Direct(
                 ldk::Description::new(description(g)).map_err(|e| anyhow!("{e:?}"))?,
             ),
-            false => ldk::Bolt11InvoiceDescription::Hash(ldk::Sha256(sha256::Hash::from_byte_array(g.array()))),
+            false => ldk::Bolt11InvoiceDescription::Hash(ldk::Sha256(
+                sha256::Hash::from_byte_array(g.array()),
+            )),
         })
         .payment_hash(sha256::Hash::from_byte_array(g.array()))
         .payment_secret(LdkSecret(g.array()))
