@@ -41,6 +41,7 @@ pub(crate) fn channels(nodes: usize, rng: &mut Rng) -> Vec<[u32; 2]> {
     // Then the stubs that are left, at random.
     rng.shuffle(&mut stubs);
     let mut rejected = 0;
+    let mut unbroken = 0;
     while stubs.len() >= 2 {
         let a = stubs[stubs.len() - 1] as usize;
         let at = rng.below(stubs.len() - 1);
@@ -65,6 +66,13 @@ pub(crate) fn channels(nodes: usize, rng: &mut Rng) -> Vec<[u32; 2]> {
             channels.join(b, d);
             stubs.pop();
             stubs.swap_remove(at);
+            unbroken = 0;
+        } else {
+            unbroken += 1;
+        }
+        // In a network of a few nodes there may be no such others: then more channels are parallel.
+        if unbroken > 1_000 {
+            channels.limit = f64::INFINITY;
         }
         rejected = 0;
     }

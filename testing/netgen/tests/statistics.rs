@@ -280,3 +280,14 @@ fn messages_are_signed_and_say_what_the_graph_says() {
         "{checked:?}"
     );
 }
+
+#[test]
+fn the_smallest_networks_come_to_an_end() {
+    for seed in 0..30 {
+        for nodes in 20..24 {
+            let network = Network::generate(&Config::with_nodes(seed, nodes));
+            assert_eq!(network.nodes.len(), nodes);
+            assert!(network.channels.len() >= 2 * nodes);
+        }
+    }
+}

@@ -32,6 +32,7 @@ use crate::{
     lanes::SigningResult,
     ports::{PeerSource, Ports},
     release::{Released, Releaser, RunAhead},
+    route_graph::RouteGraph,
 };
 
 /// How a driver runs.
@@ -189,6 +190,7 @@ pub fn start<H: Heart>(
         wake: None,
         waiting: BTreeMap::new(),
         checks: GossipChecks::on_all_cores(),
+        route_graph: RouteGraph::default(),
         busy: BTreeSet::new(),
     };
     let task = tokio::spawn(async move {
@@ -273,6 +275,7 @@ struct Driver<H> {
     waiting: BTreeMap<CommandId, Vec<oneshot::Sender<Result<Reply, CommandError>>>>,
     /// Gossip on its way to the heart.
     checks: GossipChecks,
+    route_graph: RouteGraph,
     /// Connections with much to be sent.
     busy: BTreeSet<(PublicKey, ConnEpoch)>,
 }
@@ -523,8 +526,10 @@ impl<H: Heart> Driver<H> {
                 self.outside.chain.watch_script(script_pubkey, from);
             }
             ActionKind::Ask { id, ask } => {
-                let heart = &mut self.heart;
-                self.outside.ask(id, ask, || heart.graph());
+                let now = self.now();
+                let (heart, routes) = (&mut self.heart, &mut self.route_graph);
+                self.outside
+                    .ask(id, ask, || routes.get(now, || heart.graph()));
             }
             ActionKind::Learn(report) => self.outside.router.learn(*report),
             ActionKind::Reply { id, reply } => {

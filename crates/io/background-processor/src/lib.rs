@@ -41,6 +41,7 @@ mod lanes;
 mod local_router;
 mod ports;
 mod release;
+mod route_graph;
 #[cfg(feature = "net-tokio")]
 pub mod tcp;
 
