@@ -196,6 +196,20 @@ fn a_peer_that_gives_channels_one_by_one_holds_them_up_for_a_minute() {
 }
 
 #[test]
+fn answers_that_come_too_late_are_no_offence() {
+    let mut net = Net::new(1);
+    net.connect(1, 9);
+    assert_eq!(net.sent(1, 9, "query_channel_range"), 1);
+    net.pass(120_000);
+    // Given up. A slow node on a small machine answers after all, in many parts.
+    for block in 1..=30 {
+        net.has(9, vec![scid(block)]);
+        net.ends(9);
+    }
+    assert_eq!(net.misbehaved, []);
+}
+
+#[test]
 fn a_great_broadcast_comes_in_portions_and_not_while_a_peer_is_busy() {
     let mut net = Net::new(1);
     for peer in [8, 9] {

@@ -40,6 +40,8 @@ pub(super) struct Peer {
     pub(super) next_portion: Timestamp,
     /// Our questions to it.
     pub(super) sync: Sync,
+    /// It left a question open for too long: what it answers later nobody waits for, and is no offence.
+    pub(super) was_silent: bool,
     /// Of all pending outputs, those that it announced.
     pub(super) pending_utxos: usize,
     /// It reads more slowly than we send: it gets nothing that can wait.
@@ -176,6 +178,7 @@ impl Gossip {
                 next_portion: now,
                 sync: Sync::Idle,
                 pending_utxos: 0,
+                was_silent: false,
                 is_busy: false,
                 broadcast_at,
                 offences: 0,
@@ -265,6 +268,7 @@ pub(super) fn end_sync(
     out: &mut Vec<GossipOutput>,
 ) {
     peer.sync = Sync::Idle;
+    peer.was_silent |= end == SyncEnd::Silent;
     if !peer.is_live {
         return;
     }

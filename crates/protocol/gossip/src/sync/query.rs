@@ -92,10 +92,12 @@ impl Gossip {
             deadline,
         } = &mut state.sync
         else {
-            out.push(GossipOutput::Misbehaved {
-                peer,
-                why: "reply_channel_range that nobody asked for",
-            });
+            if !state.was_silent {
+                out.push(GossipOutput::Misbehaved {
+                    peer,
+                    why: "reply_channel_range that nobody asked for",
+                });
+            }
             return;
         };
         // BOLT 7: first_blocknum never goes back.
@@ -151,10 +153,12 @@ impl Gossip {
                 *query_deadline = *deadline;
             }
             Sync::Idle | Sync::Range { .. } | Sync::Ids { .. } => {
-                out.push(GossipOutput::Misbehaved {
-                    peer,
-                    why: "reply_short_channel_ids_end that nobody asked for",
-                });
+                if !state.was_silent {
+                    out.push(GossipOutput::Misbehaved {
+                        peer,
+                        why: "reply_short_channel_ids_end that nobody asked for",
+                    });
+                }
                 return;
             }
         }
