@@ -5,11 +5,17 @@ use std::{
     ffi::OsString,
     fs::{File, OpenOptions},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use fs4::fs_std::FileExt;
 
 use crate::StoreError;
+
+/// How often a lock is asked for.
+const ATTEMPTS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Held as long as the store is open.
 #[derive(Debug)]
@@ -26,13 +32,19 @@ impl Lock {
             .truncate(false)
             .open(&path)
             .map_err(|e| StoreError::from_io(&path, e))?;
-        match FileExt::try_lock_exclusive(&file) {
-            Ok(true) => Ok(Self { _file: file }),
-            Ok(false) => Err(StoreError::Locked {
-                path: store.to_path_buf(),
-            }),
-            Err(e) => Err(StoreError::from_io(&path, e)),
+        // A process that this one starts shares its locks for the moment before it becomes another program:
+        // a store that was just closed may be held a little longer.
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                thread::sleep(PAUSE);
+            }
+            if FileExt::try_lock_exclusive(&file).map_err(|e| StoreError::from_io(&path, e))? {
+                return Ok(Self { _file: file });
+            }
         }
+        Err(StoreError::Locked {
+            path: store.to_path_buf(),
+        })
     }
 }
 
