@@ -844,6 +844,9 @@ async fn the_router_learns_from_failures_and_remembers_after_a_restart() {
 async fn the_node_hears_of_a_peer_that_does_not_read_its_gossip() {
     let rig = Rig::new();
     rig.connect(1).await;
+    // What is said before goes nowhere.
+    rig.until_world(|world| world.sent() == ["init", "warning"])
+        .await;
     let busy = |counter: &Counter| {
         let heard = counter.seen.iter().filter(|s| s.starts_with("PeerBusy"));
         heard.map(|s| s.contains("true")).collect::<Vec<_>>()
