@@ -68,7 +68,7 @@ impl Resolver for Zone {
 }
 
 #[test]
-fn the_examples_are_read_and_their_hostnames_made_again() {
+fn the_vectors_are_read_and_their_hostnames_made_again() {
     let zone = Zone::of_examples();
     let mut count = 0;
     for ((name, kind), answers) in &zone.0 {

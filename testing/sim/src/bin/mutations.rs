@@ -169,7 +169,8 @@ fn copy_sources(root: &Path, copy: &Path) -> Result<(), String> {
 /// once. Whether it ended well, and what it said.
 fn simulator(root: &Path, copy: &Path, arguments: &[String]) -> Result<(bool, String), String> {
     let out = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "-p", "fulmen-sim", "--bin", "fulmen-sim"])
+        .args(["run", "--quiet", "--release"])
+        .args(["-p", "fulmen-sim", "--bin", "fulmen-sim"])
         .arg("--target-dir")
         .arg(root.join("target/mutations"))
         .arg("--")
