@@ -190,7 +190,7 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub graph_save_secs: Option<u64>,
     /// Where snapshots of the network come from once a day, besides what peers tell: the address of a server
-    /// (https://rapidsync.lightningdevkit.org/v2/snapshot), a folder or a file. Nothing in them is signed: the
+    /// (<https://rapidsync.lightningdevkit.org/v2/snapshot>), a folder or a file. Nothing in them is signed: the
     /// server can hide channels or invent some [default: none]
     #[arg(long, value_name = "URL|PATH")]
     #[serde(skip_serializing_if = "Option::is_none")]
