@@ -299,8 +299,13 @@ impl World {
                 .all(|c| matches!(c.state, ChannelState::OnChain(_)));
             closed && swept(&node)
         });
+        // Who has not heard yet that the last blocks were replaced takes for swept what is not any more.
+        let best = self.chain.tip();
+        let knows_all = |node: &&Node| node.chain_tip().first().is_some_and(|tip| tip.hash == best);
         has_all
-            && self.honest(&nodes).all(|node| swept(&node))
+            && self
+                .honest(&nodes)
+                .all(|node| knows_all(&node) && swept(&node))
             && (self.chain.mempool().is_empty() || self.villainy.on)
             && self.now - self.phase_since > 30_000
     }
