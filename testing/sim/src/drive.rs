@@ -29,6 +29,8 @@ const ABSENCE_MILLIS: u64 = 8_000;
 const ABSENCE_BLOCKS: u64 = 3;
 /// What a node says whose signer is away.
 const SIGNER_IS_AWAY: &str = "the signer does not read onions";
+/// What a node says whose peer has heard earlier that a spike is over.
+const FEERATE_IS_LOW: &str = "feerate_per_kw is too low";
 /// The longest outage in blocks.
 const OUTAGE_BLOCKS: u64 = 4;
 
@@ -313,6 +315,9 @@ impl World {
             ActionKind::Event(event) => self.event(index, event),
             ActionKind::Note { level, text } => {
                 self.say(format!("n{index} note {level:?}: {text}"));
+                if text.contains(FEERATE_IS_LOW) {
+                    self.feerate_refused = Some((index, self.now));
+                }
                 // The one thing that a person should look at and that passes.
                 let waits = self.plan.faults.absent > 0 && text.starts_with(SIGNER_IS_AWAY);
                 if level == NoteLevel::Error && !waits {

@@ -43,9 +43,19 @@ impl World {
         }
     }
 
-    /// Blocks come fast where only their number counts.
+    /// Blocks come fast where only their number counts; while an honest node is down the budget of its outage is in
+    /// blocks as they came before.
     pub(crate) fn block_interval(&self) -> u64 {
+        let is_down = |host: &crate::host::Host| host.node.is_none();
         match self.phase {
+            Phase::Heal
+                if self
+                    .hosts
+                    .iter()
+                    .any(|host| is_down(host) && !self.is_suspect(host.index)) =>
+            {
+                self.plan.block_interval
+            }
             Phase::Open | Phase::Pay => self.plan.block_interval,
             Phase::Heal if self.forced.is_empty() => self.plan.block_interval,
             Phase::Heal | Phase::Close | Phase::Settle | Phase::Over => 1_000,

@@ -273,7 +273,10 @@ impl World {
         match reason {
             DisconnectReason::ProtocolViolation(why) | DisconnectReason::Incompatible(why) => {
                 let other = self.host_of(&peer);
-                if !other.is_some_and(|other| self.is_villain(other)) {
+                // When a spike ends, who still knows the higher feerates finds the new ones too low, rightly.
+                let is_excused =
+                    self.plan.faults.spike > 0 && self.feerate_refused == Some((host, self.now));
+                if !other.is_some_and(|other| self.is_villain(other)) && !is_excused {
                     self.blame(
                         host,
                         format!("n{host} finds fault with an honest peer: {why}"),

@@ -217,6 +217,8 @@ pub(crate) struct World {
     pub(crate) empty_in_a_row: u32,
     /// A spike: when it ends, and the feerates then.
     pub(crate) spike: Option<(u32, [u32; 3])>,
+    /// Who found a feerate too low last, and when.
+    pub(crate) feerate_refused: Option<(usize, u64)>,
     /// Who broadcast what first.
     pub(crate) broadcasters: BTreeMap<Txid, usize>,
     /// What every commitment of a peer that was signed is: host, channel, number, digest.
@@ -289,6 +291,7 @@ impl World {
             ever_censored: BTreeSet::new(),
             empty_in_a_row: 0,
             spike: None,
+            feerate_refused: None,
             broadcasters: BTreeMap::new(),
             signed: BTreeMap::new(),
             secp: fulmen_tx::Secp::new(),
