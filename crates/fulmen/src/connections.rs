@@ -1,7 +1,7 @@
 //! What the connection policy asks, and its memory in a file.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Duration,
@@ -24,7 +24,7 @@ use fulmen_types::{
 use fulmen_wire::NetAddress;
 use tokio::sync::watch;
 
-use crate::private_file::write_private;
+use crate::private_file::{read_cache, write_private};
 
 const FILE: &str = "peers";
 const MAGIC: &[u8; 4] = b"FPM1";
@@ -197,13 +197,9 @@ fn dialable(descriptors: &[u8]) -> Vec<String> {
 
 /// Reads the policy's memory. Empty when there is none, or it is of no use.
 pub(crate) fn load_memory(data_dir: &Path) -> Vec<u8> {
-    let bytes = match fs::read(data_dir.join(FILE)) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Vec::new(),
-        Err(error) => {
-            tracing::warn!(%error, "the file of known peers can't be read; they are learned anew");
-            return Vec::new();
-        }
+    let path = data_dir.join(FILE);
+    let Some(bytes) = read_cache(&path, "known peers are learned anew") else {
+        return Vec::new();
     };
     let memory = bytes
         .strip_prefix(MAGIC)
@@ -249,6 +245,8 @@ pub(crate) async fn save_memory(net: Net, dir: PathBuf, mut stop: watch::Receive
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use fulmen_types::codec::Encode;
 

@@ -1,12 +1,12 @@
 //! The graph of the network in a file of its own: a cache, whose loss costs a resync and never money.
 
-use std::{fs, io, path::Path};
+use std::{io, path::Path};
 
 use bitcoin::Network;
 use bitcoin::constants::ChainHash;
 use fulmen_gossip::{NetworkGraph, SignedMessages};
 
-use crate::private_file::write_private;
+use crate::private_file::{read_cache, write_private};
 
 const FILE: &str = "graph";
 const MAGIC: &[u8; 4] = b"FGC1";
@@ -14,15 +14,7 @@ const MAGIC: &[u8; 4] = b"FGC1";
 /// Reads the graph that a node has saved in its data directory, and the signed messages that it came from.
 /// `None` when there is none, or it is of no use. A running node writes it anew every few minutes, whole.
 pub fn load(data_dir: &Path, network: Network) -> Option<(NetworkGraph, SignedMessages)> {
-    let path = data_dir.join(FILE);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
-        Err(error) => {
-            tracing::warn!(%error, "the graph file can't be read; the graph is learned anew");
-            return None;
-        }
-    };
+    let bytes = read_cache(&data_dir.join(FILE), "the graph is learned anew")?;
     let cache = parse(&bytes)
         .filter(|(graph, _)| graph.chain_hash() == ChainHash::using_genesis_block_const(network));
     if cache.is_none() {
@@ -58,6 +50,8 @@ fn parse(bytes: &[u8]) -> Option<(NetworkGraph, SignedMessages)> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -1,23 +1,19 @@
 //! What the router has learned, in a file of its own: a cache, whose loss costs knowledge and never money.
 
-use std::{fs, io, path::Path};
+use std::{io, path::Path};
 
 use fulmen_background_processor::LocalRouter;
 
-use crate::private_file::write_private;
+use crate::private_file::{read_cache, write_private};
 
 const FILE: &str = "liquidity";
 
 /// Reads the file, which carries a checksum. `None` when there is none, or it is of no use.
 pub(crate) fn load(data_dir: &Path) -> Option<LocalRouter> {
-    let bytes = match fs::read(data_dir.join(FILE)) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
-        Err(error) => {
-            tracing::warn!(%error, "the liquidity file can't be read; it is learned anew");
-            return None;
-        }
-    };
+    let bytes = read_cache(
+        &data_dir.join(FILE),
+        "what channels can carry is learned anew",
+    )?;
     let router = LocalRouter::from_bytes(&bytes);
     if let Err(error) = &router {
         tracing::warn!(%error, "what channels can carry is learned anew");

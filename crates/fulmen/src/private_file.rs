@@ -30,3 +30,16 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&temporary, path)
 }
+
+/// Reads a file that may be lost: `None` when there is none, and, with a warning that says `consequence`, when it
+/// can't be read.
+pub(crate) fn read_cache(path: &Path, consequence: &str) -> Option<Vec<u8>> {
+    match fs::read(path) {
+        Ok(bytes) => Some(bytes),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "a file can't be read; {consequence}");
+            None
+        }
+    }
+}

@@ -7,7 +7,7 @@ use fulmen_node::{ChannelState, Node};
 use fulmen_types::{ChannelId, Msat};
 
 use crate::{
-    plan::{Faults, Trick},
+    plan::{Faults, PaymentPlan, Trick},
     user::{Again, Stage, TaskKind},
     world::{Happening, World},
 };
@@ -245,18 +245,15 @@ impl World {
     fn tasks_are_over(&self) -> bool {
         self.users.tasks.iter().all(|task| {
             let is_sent = task.stage == Stage::Waiting;
+            let excused_payment = |from: usize, plan: &PaymentPlan| {
+                self.is_villain(from)
+                    || self.is_villain(plan.to)
+                    || (is_sent && self.waits_for_the_market(plan.amount_msat))
+            };
             let excused = match &task.kind {
                 TaskKind::Open(_) => false,
-                TaskKind::Pay(plan) => {
-                    self.is_villain(plan.from)
-                        || self.is_villain(plan.to)
-                        || (is_sent && self.waits_for_the_market(plan.amount_msat))
-                }
-                TaskKind::PayAgain { plan, from, .. } => {
-                    self.is_villain(*from)
-                        || self.is_villain(plan.to)
-                        || (is_sent && self.waits_for_the_market(plan.amount_msat))
-                }
+                TaskKind::Pay(plan) => excused_payment(plan.from, plan),
+                TaskKind::PayAgain { plan, from, .. } => excused_payment(*from, plan),
                 TaskKind::Close { by, .. } => self.is_villain(*by),
             };
             task.is_over() || excused
@@ -607,7 +604,7 @@ impl World {
             Some(Trick::LongOutage { .. } | Trick::AbsentSigner { .. }) => true,
             Some(_) | None => false,
         };
-        let in_flight = |plan: &crate::plan::PaymentPlan| 2 * plan.amount_msat;
+        let in_flight = |plan: &PaymentPlan| 2 * plan.amount_msat;
         let payments: u64 = self.plan.payments.iter().map(in_flight).sum();
         if exposed && lost > most + i128::from(payments) {
             self.fail(format!(

@@ -131,6 +131,12 @@ impl GraphWriter {
         Some(self.tables.channel_info(index))
     }
 
+    fn known_channel(&self, id: ShortChannelId) -> Result<ChannelIndex, GraphError> {
+        self.tables
+            .find_channel(id)
+            .ok_or(GraphError::UnknownChannel)
+    }
+
     /// Whether a channel is known.
     pub fn has_channel(&self, short_channel_id: ShortChannelId) -> bool {
         self.tables.find_channel(short_channel_id).is_some()
@@ -202,10 +208,7 @@ impl GraphWriter {
     /// A channel that a snapshot told of is announced by its ends: what they have signed counts. Its policies
     /// stay, unless the snapshot was wrong about the ends.
     pub fn confirm_channel(&mut self, new: &NewChannel) -> Result<(), GraphError> {
-        let known = self
-            .tables
-            .find_channel(new.short_channel_id)
-            .ok_or(GraphError::UnknownChannel)?;
+        let known = self.known_channel(new.short_channel_id)?;
         let info = self.tables.channel_info(known);
         if (info.node_1, info.node_2) != (new.node_1, new.node_2) {
             if new.node_1 >= new.node_2 {
@@ -239,10 +242,7 @@ impl GraphWriter {
         direction: Direction,
         policy: Policy,
     ) -> Result<(), GraphError> {
-        let index = self
-            .tables
-            .find_channel(short_channel_id)
-            .ok_or(GraphError::UnknownChannel)?;
+        let index = self.known_channel(short_channel_id)?;
         self.edit().channels[index.to_usize()].policies[direction.to_usize()] = Some(policy);
         Ok(())
     }
@@ -254,15 +254,13 @@ impl GraphWriter {
         direction: Direction,
         policy: Policy,
     ) -> Result<(), GraphError> {
-        let index = self
-            .tables
-            .find_channel(short_channel_id)
-            .ok_or(GraphError::UnknownChannel)?;
+        let index = self.known_channel(short_channel_id)?;
         let known = self.tables.channels[index.to_usize()].policies[direction.to_usize()];
         if known.is_some_and(|known| known.timestamp >= policy.timestamp) {
             return Err(GraphError::NotNewer);
         }
-        self.set_policy(short_channel_id, direction, policy)
+        self.edit().channels[index.to_usize()].policies[direction.to_usize()] = Some(policy);
+        Ok(())
     }
 
     /// Applies a `node_announcement` that is newer than the one known.
@@ -302,10 +300,7 @@ impl GraphWriter {
         short_channel_id: ShortChannelId,
         capacity: Amount,
     ) -> Result<(), GraphError> {
-        let index = self
-            .tables
-            .find_channel(short_channel_id)
-            .ok_or(GraphError::UnknownChannel)?;
+        let index = self.known_channel(short_channel_id)?;
         if self.tables.channels[index.to_usize()].capacity_sat != capacity.to_sat() {
             self.edit().channels[index.to_usize()].capacity_sat = capacity.to_sat();
         }
@@ -318,10 +313,7 @@ impl GraphWriter {
         short_channel_id: ShortChannelId,
         spent_at: Option<u32>,
     ) -> Result<(), GraphError> {
-        let index = self
-            .tables
-            .find_channel(short_channel_id)
-            .ok_or(GraphError::UnknownChannel)?;
+        let index = self.known_channel(short_channel_id)?;
         let spent_at = spent_at.unwrap_or(0);
         if self.tables.channels[index.to_usize()].spent_at != spent_at {
             self.edit().channels[index.to_usize()].spent_at = spent_at;
