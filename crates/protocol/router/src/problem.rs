@@ -80,6 +80,7 @@ struct Overrides {
     directions: BTreeMap<ChannelDirection, Override>,
     /// Sorted.
     nodes: Vec<u32>,
+    /// Whether any direction has a penalty that counts.
     has_penalties: bool,
 }
 
@@ -202,13 +203,14 @@ impl<'a> Problem<'a> {
         self.knowledge = None;
     }
 
-    /// The same with a cost of the fee alone.
-    pub(crate) fn count_fees_only(&mut self) {
+    /// Lets an edge cost its fee alone while something is done.
+    pub(crate) fn with_fees_only<T>(&mut self, done: impl FnOnce(&Self) -> T) -> T {
+        let counted = (self.weights, self.overrides.has_penalties);
         self.weights = Weights::new(&CostModel::FEE_ONLY, self.request.amount);
-        for entry in self.overrides.directions.values_mut() {
-            entry.penalty = 0;
-        }
         self.overrides.has_penalties = false;
+        let result = done(self);
+        (self.weights, self.overrides.has_penalties) = counted;
+        result
     }
 
     /// Whether anything at all leads to the payee.
@@ -309,8 +311,12 @@ impl<'a> Problem<'a> {
             return Override::NONE;
         }
         let key = (self.short_channel_id(terms), terms.direction);
-        let known = self.overrides.directions.get(&key);
-        known.copied().unwrap_or(Override::NONE)
+        let known = self.overrides.directions.get(&key).copied();
+        let mut known = known.unwrap_or(Override::NONE);
+        if !self.overrides.has_penalties {
+            known.penalty = 0;
+        }
+        known
     }
 
     /// Nats for an amount over an edge, what is on its way included; `None` when it can't be.

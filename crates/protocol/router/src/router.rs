@@ -147,20 +147,30 @@ impl Memory {
         let mut problem = Problem::new(graph, request, Some(knowledge));
         let fits_one = check_request(request, Parts::One);
         let one = match fits_one {
-            Ok(()) => single(&mut self.search, &mut problem),
+            Ok(()) => single_now(&mut self.search, &mut problem),
             Err(reason) => Err(reason),
         };
         let one = one.map(|found| evaluate(&problem, alloc::vec![found]));
         let is_good = one
             .as_ref()
             .is_ok_and(|plan| plan.success.nats() <= GOOD_CHANCE_NATS);
-        if is_good || max_parts < 2 || problem.most_into_payee() < request.amount.to_msat() {
-            return one;
-        }
-        // What single paths learned of the problem when they failed must not count here.
-        if one.is_err() {
-            problem = Problem::new(graph, request, Some(knowledge));
-        }
+        let plan =
+            if is_good || max_parts < 2 || problem.most_into_payee() < request.amount.to_msat() {
+                one
+            } else {
+                self.plan_parts(&mut problem, one, max_parts)
+            };
+        plan.map_err(|reason| without_failures(&mut self.search, &mut problem, reason))
+    }
+
+    /// The cheapest flow where it fits, or the single path that was found.
+    fn plan_parts(
+        &mut self,
+        problem: &mut Problem<'_>,
+        one: Result<Plan, NoRoute>,
+        max_parts: u16,
+    ) -> Result<Plan, NoRoute> {
+        let request = problem.request;
         let full = problem.weights;
         let mut best = one;
         // With less weight on the risk if the fee does not fit; without any, to see whether it can.
@@ -171,11 +181,11 @@ impl Memory {
                 Ok(one) => one.cost.total().to_msat(),
                 Err(_) => u64::MAX,
             };
-            let Some(parts) = self.split(&mut problem, max_parts, to_beat) else {
+            let Some(parts) = self.split(problem, max_parts, to_beat) else {
                 break;
             };
             problem.weights = full;
-            let plan = evaluate(&problem, parts);
+            let plan = evaluate(problem, parts);
             if plan.cost.fee <= request.max_fee {
                 if shift == ALL_RISK {
                     cheapest = Some(plan);
@@ -334,41 +344,79 @@ pub(crate) fn check_request(request: &RouteRequest<'_>, parts: Parts) -> Result<
 
 /// The best single path within all limits.
 pub(crate) fn single(search: &mut Search, problem: &mut Problem<'_>) -> Result<Found, NoRoute> {
+    single_now(search, problem).map_err(|reason| without_failures(search, problem, reason))
+}
+
+/// The best single path within all limits by what is known now: [`NoRoute::AllPathsFailed`] may also mean that
+/// there is no path at all.
+fn single_now(search: &mut Search, problem: &mut Problem<'_>) -> Result<Found, NoRoute> {
     if !problem.knows_payee() {
         return Err(NoRoute::PayeeUnknown);
     }
     let request = problem.request;
     let amount = request.amount.to_msat();
-    let broken = match search.run(problem, amount) {
-        Some(found) => match broken_limit(request, &found, amount) {
-            None => return Ok(found),
-            // The cheapest path is too dear: so is every other.
-            Some(limit @ NoRoute::FeeTooHigh { .. }) if !problem.weighs_more_than_fees() => {
-                return Err(limit);
-            }
-            Some(limit) => limit,
-        },
-        None if problem.avoids_anything() => NoRoute::AllPathsFailed,
-        None => return Err(NoRoute::NoPath),
+    let weighs_more = problem.weighs_more_than_fees();
+    let best = search.run(problem, amount);
+    let broken = match best.map(|found| within_limits(request, found, amount)) {
+        Some(Ok(found)) => return Ok(found),
+        // The cheapest path is too dear: so is every other.
+        Some(Err(limit @ NoRoute::FeeTooHigh { .. })) if !weighs_more => return Err(limit),
+        Some(Err(limit)) => Some(limit),
+        None if weighs_more => None,
+        None => return Err(none_now(problem)),
     };
-    if broken == NoRoute::AllPathsFailed {
-        problem.forget_failures();
-        if search.run(problem, amount).is_none() {
-            return Err(NoRoute::NoPath);
-        }
-        return Err(broken);
-    }
-    if let Some(found) = search.run_within_limits(problem, amount) {
+    // What is preferred may need more than a channel farther up carries, or than the limits allow.
+    if broken.is_some()
+        && let Some(found) = search.run_within_limits(problem, amount)
+    {
         return Ok(found);
     }
-    if matches!(broken, NoRoute::FeeTooHigh { .. }) {
-        problem.count_fees_only();
-        let cheapest = search.run(problem, amount);
-        return Err(cheapest
-            .and_then(|found| broken_limit(request, &found, amount))
-            .unwrap_or(broken));
+    let cheapest = match &broken {
+        None | Some(NoRoute::FeeTooHigh { .. }) => {
+            problem.with_fees_only(|problem| search.run(problem, amount))
+        }
+        Some(_) => None,
+    };
+    match (broken, cheapest) {
+        (None, None) => Err(none_now(problem)),
+        (None, Some(cheapest)) => match search.run_within_limits(problem, amount) {
+            Some(found) => Ok(found),
+            None => within_limits(request, cheapest, amount),
+        },
+        (Some(broken), Some(cheapest)) => {
+            Err(broken_limit(request, &cheapest, amount).unwrap_or(broken))
+        }
+        (Some(broken), None) => Err(broken),
     }
-    Err(broken)
+}
+
+/// Why there is no path, as far as is known without another search.
+fn none_now(problem: &Problem<'_>) -> NoRoute {
+    if problem.avoids_anything() {
+        NoRoute::AllPathsFailed
+    } else {
+        NoRoute::NoPath
+    }
+}
+
+/// Tells paths that failed from paths that are not there.
+fn without_failures(search: &mut Search, problem: &mut Problem<'_>, reason: NoRoute) -> NoRoute {
+    if reason != NoRoute::AllPathsFailed {
+        return reason;
+    }
+    problem.forget_failures();
+    let amount = problem.request.amount.to_msat();
+    match problem.with_fees_only(|problem| search.run(problem, amount)) {
+        Some(_) => NoRoute::AllPathsFailed,
+        None => NoRoute::NoPath,
+    }
+}
+
+fn within_limits(request: &RouteRequest<'_>, found: Found, amount: u64) -> Result<Found, NoRoute> {
+    match broken_limit(request, &found, amount) {
+        None => Ok(found),
+        Some(limit) => Err(limit),
+    }
 }
 
 pub(crate) fn route(found: Found, amount: Msat) -> Route {

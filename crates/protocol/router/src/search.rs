@@ -4,8 +4,9 @@
 //! the least amount at each node is best, and one label per node finds the cheapest path. Where risk and
 //! time count too, a way that costs more but needs a smaller amount at a node could in theory win
 //! farther up; what this can lose is the difference that the fees make to the risk, which is next to
-//! nothing. Only when the path found breaks another limit (blocks, hops, onion size) does a second
-//! search keep every label that is better in some respect, bounded in number.
+//! nothing. Only when the path found breaks another limit (blocks, hops, onion size), or there is none
+//! because what is preferred needs too much, does a second search keep every label that is better in some
+//! respect, bounded in number.
 //!
 //! What an edge costs at the least, for the amount that the payee is to get, is known without knowing
 //! what follows it. So a second search goes out from us ([`Guide`]), and both stop where they meet: from

@@ -14,7 +14,8 @@ const LDK_LEN_MAX: usize = 7089;
 const LONG: &str = "an invoice longer than LDK reads";
 /// BOLT 11 has readers use the first of several; saying the same twice is harmless.
 const REPEATED: &str = "a field that is given twice";
-/// bLIP 39: an invoice with blinded paths has no secret; LDK does not know them.
+/// bLIP 39: an invoice with blinded paths has no secret; LDK does not know them, nor sees when
+/// they are broken.
 const BLINDED: &str = "an invoice with blinded paths";
 /// LDK wants the feature of `s`, and judges dependencies and other contexts differently.
 const FEATURES: &str = "feature bits";
@@ -85,6 +86,7 @@ fn only_they_read(ours: &ParseError) -> Option<&'static str> {
         ParseError::HighS => Some(HIGH_S),
         ParseError::DuplicateField(Field::Payee) => Some(REPEATED),
         ParseError::InvalidField(Field::Fallback) => Some(FALLBACK),
+        ParseError::InvalidField(Field::BlindedPath) => Some(BLINDED),
         ParseError::UnknownCurrency => Some(CURRENCY),
         _ => None,
     }
