@@ -8,7 +8,7 @@ use core::fmt;
 
 use bitcoin::{
     Amount, BlockHash, OutPoint, ScriptBuf, Transaction, TxOut, Txid,
-    consensus::encode::{deserialize, serialize},
+    consensus::encode::serialize,
     constants::ChainHash,
     hashes::Hash,
     secp256k1::{PublicKey, ecdsa, schnorr},
@@ -565,7 +565,7 @@ impl Decode for Transaction {
     #[inline]
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let len = usize::try_from(u32::decode(r)?).map_err(|_| DecodeError::UnexpectedEnd)?;
-        deserialize(r.take(len)?).map_err(|_| DecodeError::InvalidValue("not a transaction"))
+        crate::read_transaction(r.take(len)?)
     }
 }
 

@@ -26,6 +26,7 @@ mod ids;
 mod node_ref;
 mod printable;
 pub mod record;
+mod transaction;
 
 pub use amount::{FeeratePerKw, Feerates, Msat};
 pub use channel_type::{BaseType, ChannelType, ChannelTypeError};
@@ -38,6 +39,7 @@ pub use ids::{
 };
 pub use node_ref::SciddirOrPubkey;
 pub use printable::Printable;
+pub use transaction::{read_transaction, read_witness};
 
 /// The example of the README, run as a test.
 #[cfg(doctest)]

@@ -2,13 +2,11 @@
 
 use alloc::vec::Vec;
 
-use bitcoin::{
-    ScriptBuf, SignedAmount, Transaction, Witness,
-    consensus::encode::{deserialize, serialize},
-};
+use bitcoin::{ScriptBuf, SignedAmount, Transaction, Witness, consensus::encode::serialize};
 use fulmen_types::{
     ShortChannelId,
     codec::{BigSize, Decode, DecodeError, Encode, Reader, TlvRecord, TlvWriter, U16Bytes},
+    read_transaction, read_witness,
 };
 
 /// How a field of the payload is written and read.
@@ -105,7 +103,7 @@ impl FieldCodec<Option<Transaction>> for U16Prefixed {
         if bytes.is_empty() {
             return Ok(None);
         }
-        deserialize(bytes)
+        read_transaction(bytes)
             .map(Some)
             .map_err(|_| DecodeError::InvalidValue("prevtx is not a transaction"))
     }
@@ -126,7 +124,7 @@ impl FieldCodec<Vec<Witness>> for U16Prefixed {
         let count = u16::decode(r)?;
         let mut witnesses = Vec::new();
         for _ in 0..count {
-            let witness = deserialize(r.take_u16_prefixed()?)
+            let witness = read_witness(r.take_u16_prefixed()?)
                 .map_err(|_| DecodeError::InvalidValue("witness is not a witness stack"))?;
             witnesses.push(witness);
         }

@@ -27,6 +27,10 @@ pub(crate) struct Args {
     /// Questions of each kind.
     #[arg(long, default_value_t = 100)]
     questions: usize,
+    /// How many questions one router answers before it is the other's turn: with 1, each finds the processor's caches
+    /// full of what the other has read.
+    #[arg(long, default_value_t = 20)]
+    turn: usize,
     /// Ask our router alone.
     #[arg(long)]
     ours_only: bool,
@@ -38,6 +42,21 @@ struct Drawn {
     payee: NodeId,
     first_hops: Vec<FirstHop>,
     amount: u64,
+}
+
+impl Drawn {
+    fn question(&self, max_parts: u16) -> Question<'_> {
+        Question {
+            payer: self.payer,
+            payee: self.payee,
+            first_hops: &self.first_hops,
+            amount: self.amount,
+            max_fee: self.amount / 20 + 100_000,
+            max_parts,
+            held: &[],
+            now: 1_800_000_000,
+        }
+    }
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -126,38 +145,32 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let mut theirs = Ldk::new(Arc::clone(&ldk));
         let mut answers: Vec<[Vec<Way>; 2]> = Vec::new();
         let mut took = [Vec::new(), Vec::new()];
-        for drawn in &drawn {
-            let question = Question {
-                payer: drawn.payer,
-                payee: drawn.payee,
-                first_hops: &drawn.first_hops,
-                amount: drawn.amount,
-                max_fee: drawn.amount / 20 + 100_000,
-                max_parts,
-                held: &[],
-                now: 1_800_000_000,
-            };
-            let start = thread_ms();
-            let plan = ours.plan(&question);
-            took[0].push(thread_ms() - start);
-            let ways = |plan: Plan| {
-                plan.parts
-                    .iter()
-                    .map(|r| our_way(&drawn.payer, r))
-                    .collect()
-            };
-            let our_ways: Vec<Way> = plan.map(ways).unwrap_or_default();
-            let mut their_ways = Vec::new();
-            if !args.ours_only {
-                let prepared = theirs.prepare(&question);
+        for turn in drawn.chunks(args.turn.max(1)) {
+            let first = answers.len();
+            for drawn in turn {
+                let start = thread_ms();
+                let plan = ours.plan(&drawn.question(max_parts));
+                took[0].push(thread_ms() - start);
+                let ways = |plan: Plan| {
+                    plan.parts
+                        .iter()
+                        .map(|r| our_way(&drawn.payer, r))
+                        .collect()
+                };
+                answers.push([plan.map(ways).unwrap_or_default(), Vec::new()]);
+            }
+            if args.ours_only {
+                continue;
+            }
+            for (drawn, answer) in turn.iter().zip(&mut answers[first..]) {
+                let prepared = theirs.prepare(&drawn.question(max_parts));
                 let start = thread_ms();
                 let found = theirs.find(&prepared);
                 took[1].push(thread_ms() - start);
                 if let Ok(route) = found {
-                    their_ways = theirs.take(&drawn.payer, route);
+                    answer[1] = theirs.take(&drawn.payer, route);
                 }
             }
-            answers.push([our_ways, their_ways]);
         }
         for (who, router) in ["Fulmen", "LDK"].into_iter().enumerate() {
             let answered: Vec<&Vec<Way>> = answers
