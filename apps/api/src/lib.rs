@@ -35,13 +35,14 @@ pub use error::{ClientError, ErrorBody, ErrorCode, ErrorDetail};
 pub use event::{Event, EventKind};
 pub use files::{ADDRESS_FILE, TOKEN_FILE, default_api_address, default_data_dir};
 pub use requests::{
-    Balance, Ban, BumpFee, CloseChannel, Connect, Connected, Decode, Disconnect, Done, GetInfo,
-    Invoice, InvoiceCreated, ListChannels, ListInvoices, ListPayments, ListPeers, ListTransactions,
-    NewAddress, NewAddressAnswer, OpenChannel, OpenChannelAnswer, Pay, Request, Stop, Unban,
-    UnblockChannel, Withdraw, WithdrawAnswer,
+    Balance, Ban, BumpFee, CloseChannel, Connect, Connected, Decode, Disconnect, Done, FindRoute,
+    GetInfo, Invoice, InvoiceCreated, ListChannels, ListInvoices, ListPayments, ListPeers,
+    ListTransactions, NewAddress, NewAddressAnswer, OpenChannel, OpenChannelAnswer, Pay, Request,
+    Stop, Unban, UnblockChannel, Withdraw, WithdrawAnswer,
 };
 pub use views::{
     BalanceInfo, BanInfo, ChainState, ChannelInfo, ChannelList, DecodedInvoice, FeeratesInfo,
-    InvoiceInfo, InvoiceList, InvoiceState, NodeInfo, PaymentInfo, PaymentList, PaymentState,
-    PeerInfo, PeerList, SweepInfo, TransactionInfo, TransactionList,
+    FoundRoute, HopKnowledge, InvoiceInfo, InvoiceList, InvoiceState, NodeInfo, PaymentInfo,
+    PaymentList, PaymentState, PeerInfo, PeerList, RouteHop, RoutePart, SweepInfo, TransactionInfo,
+    TransactionList,
 };

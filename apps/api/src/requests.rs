@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::views::{
-    BalanceInfo, ChannelList, DecodedInvoice, InvoiceList, NodeInfo, PaymentInfo, PaymentList,
-    PeerList, TransactionList,
+    BalanceInfo, ChannelList, DecodedInvoice, FoundRoute, InvoiceList, NodeInfo, PaymentInfo,
+    PaymentList, PeerList, TransactionList,
 };
 
 /// A command: where it goes and what comes back.
@@ -43,6 +43,7 @@ requests! {
     ListInvoices => "listinvoices", InvoiceList;
     Pay => "pay", PaymentInfo;
     ListPayments => "listpayments", PaymentList;
+    FindRoute => "findroute", FoundRoute;
     Balance => "balance", BalanceInfo;
     Decode => "decode", DecodedInvoice;
     Stop => "stop", Done;
@@ -360,6 +361,20 @@ pub struct ListPayments {
     /// Those after a page: the `next` that came with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
+}
+
+/// The way that a payment would take now, and why. Nothing is paid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FindRoute {
+    /// A BOLT 11 invoice, or the id of a node.
+    pub to: String,
+    /// How much: for a node, and for an invoice that leaves it open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amount_msat: Option<u64>,
+    /// The most to spend on fees; as configured when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_fee_msat: Option<u64>,
 }
 
 /// What there is and where.

@@ -395,3 +395,80 @@ pub struct DecodedInvoice {
     /// Whether the payment may be split.
     pub multi_part: bool,
 }
+
+/// The way that a payment would take now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundRoute {
+    /// What the payee gets.
+    pub amount_msat: u64,
+    /// What the forwarders get.
+    pub fee_msat: u64,
+    /// The price of the blocks that HTLCs may be out, as the router weighs it: nobody gets this.
+    pub time_cost_msat: u64,
+    /// The price of the risk that balances do not suffice: nobody gets this either.
+    pub risk_cost_msat: u64,
+    /// The chance that all parts succeed at once, in millionths.
+    pub success_ppm: u32,
+    /// The HTLCs.
+    pub parts: Vec<RoutePart>,
+}
+
+/// One HTLC of a [`FoundRoute`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoutePart {
+    /// What the payee gets by it.
+    pub amount_msat: u64,
+    /// What its forwarders get.
+    pub fee_msat: u64,
+    /// How many blocks it may be out at most.
+    pub blocks: u32,
+    /// The chance that it succeeds, in millionths.
+    pub success_ppm: u32,
+    /// From our channel on.
+    pub hops: Vec<RouteHop>,
+}
+
+/// One hop of a [`RoutePart`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteHop {
+    /// The channel.
+    pub short_channel_id: String,
+    /// The node at its other end.
+    pub to: String,
+    /// What that node calls itself, if it has said so.
+    pub alias: Option<String>,
+    /// What the HTLC over the channel carries.
+    pub amount_msat: u64,
+    /// What the node at the near end takes for it.
+    pub fee_msat: u64,
+    /// Blocks that the node at the near end takes off the expiry.
+    pub cltv_expiry_delta: u32,
+    /// The chance that the channel can carry it, in millionths.
+    pub success_ppm: u32,
+    /// What the chance rests on.
+    pub known: HopKnowledge,
+}
+
+/// What the chance of a [`RouteHop`] rests on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "from", rename_all = "snake_case")]
+pub enum HopKnowledge {
+    /// The channel is ours: its balance is known.
+    Own,
+    /// The invoice says that it can be used; nothing else is known.
+    Invoice,
+    /// It was tried before: its balance is at least and at most so much.
+    Tried {
+        /// At least.
+        least_msat: u64,
+        /// At most.
+        most_msat: u64,
+    },
+    /// It was never tried: its capacity, and how balances are spread in general.
+    Capacity {
+        /// The capacity.
+        capacity_msat: u64,
+    },
+    /// The channel has just left the graph.
+    Gone,
+}

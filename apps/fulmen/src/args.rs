@@ -183,6 +183,11 @@ same command again goes on waiting; it never pays twice.")]
   fulmen listpayments --limit 10
   fulmen listpayments 7d8a3f01                     all of one, by the beginning of its payment hash")]
     Listpayments(ListArgs),
+    /// Shows the way that a payment would take now, what it costs and how likely it succeeds, without paying
+    #[command(after_help = "Examples:
+  fulmen findroute lnbcrt25u1...
+  fulmen findroute 03ab12...ef --amount 50000sat   to a node")]
+    Findroute(FindRouteArgs),
     /// Shows what there is and where, with what is on its way back from closed channels
     #[command(after_help = "Example:
   fulmen balance")]
@@ -293,6 +298,18 @@ pub(crate) struct InvoiceArgs {
     /// How long it can be paid, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     pub(crate) expiry: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FindRouteArgs {
+    /// The invoice, or the id of a node
+    pub(crate) to: String,
+    /// The amount, for a node and for invoices that leave it open
+    #[arg(long)]
+    pub(crate) amount: Option<AmountArg>,
+    /// The most to spend on fees [default: as configured]
+    #[arg(long, value_name = "AMOUNT")]
+    pub(crate) max_fee: Option<AmountArg>,
 }
 
 #[derive(Debug, Args)]

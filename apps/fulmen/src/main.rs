@@ -217,6 +217,14 @@ async fn online(cli: Cli) -> Result<(), Problem> {
             };
             out.run(&request, show).await
         }
+        Command::Findroute(a) => {
+            let request = api::FindRoute {
+                to: a.to,
+                amount_msat: a.amount.map(|amount| amount.0),
+                max_fee_msat: a.max_fee.map(|amount| amount.0),
+            };
+            out.run(&request, show::route).await
+        }
         Command::Balance => out.run(&api::Balance {}, show::balance).await,
         Command::Decode { bolt11 } => out.run(&api::Decode { bolt11 }, show::decoded).await,
         Command::Events(a) => events(&global, out, a).await,

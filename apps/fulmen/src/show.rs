@@ -1,5 +1,9 @@
 //! Answers as people read them.
 
+mod route;
+
+pub(crate) use route::route;
+
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use fulmen_api::{
     BalanceInfo, ChainState, ChannelInfo, ChannelList, DecodedInvoice, Event, InvoiceInfo,

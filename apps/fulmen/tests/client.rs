@@ -191,6 +191,28 @@ async fn every_command_works_for_people_and_scripts() {
     let invoice = json(&b, &["invoice", "2500sat", "two coffees"]).await;
     let bolt11 = invoice["bolt11"].as_str().expect("text").to_owned();
     assert!(good(&a, &["decode", &bolt11]).await.contains("two coffees"));
+    // What paying would do, without paying.
+    let found = json(&a, &["findroute", &bolt11]).await;
+    assert_eq!(
+        (
+            &found["amount_msat"],
+            &found["fee_msat"],
+            &found["success_ppm"]
+        ),
+        (&2_500_000.into(), &0.into(), &1_000_000.into())
+    );
+    let hop = &found["parts"][0]["hops"][0];
+    assert_eq!(hop["to"], bob_id.as_str());
+    assert_eq!(hop["known"]["from"], "own");
+    let shown = good(&a, &["findroute", &bob_id, "--amount", "10sat"]).await;
+    assert!(
+        shown.contains("HTLC 1 of 1") && shown.contains("the channel is ours"),
+        "{shown}"
+    );
+    let error = bad(&a, &["findroute", &bob_id]).await;
+    assert!(error.contains("give an amount"), "{error}");
+    let error = bad(&a, &["findroute", &bob_id, "--amount", "99999999sat"]).await;
+    assert!(error.contains("the most that can be sent now"), "{error}");
     let paid = json(&a, &["pay", &bolt11]).await;
     assert_eq!(
         (&paid["state"], &paid["fee_msat"]),

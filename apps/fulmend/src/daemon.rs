@@ -18,7 +18,6 @@ use fulmen_block_sync::FollowConfig;
 use fulmen_node::{Command, CommandId, Node, NumberedEvent};
 use fulmen_persister::{EdgeStore, SqliteOptions, SqliteStore, SyncMode};
 use fulmen_seed::{Birthday, Seed, SeedFile};
-use fulmen_types::Printable;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -104,21 +103,23 @@ impl Daemon {
             node.wallet().cloned(),
             node.chain_status(),
             node.connections().cloned(),
+            node.router().cloned(),
         );
-        let (Some(wallet), Some(chain), Some(net)) = parts else {
+        let (Some(wallet), Some(chain), Some(net), Some(router)) = parts else {
             return Err(DaemonError::System(
-                "the node has no wallet and connections of its own".into(),
+                "the node has no wallet, connections and router of its own".into(),
             ));
         };
         let handle = node.handle().clone();
         let (stopping, _) = watch::channel(false);
 
-        let alias = Printable(trim_zeros(config.node.alias.as_bytes())).to_string();
+        let alias = crate::views::alias(config.node.alias.as_bytes());
         let app = Arc::new(App {
             node: NodeAccess::new(handle.clone()),
             wallet,
             net,
             broadcaster: node.broadcaster(),
+            router,
             events: log.clone(),
             token,
             network,
@@ -418,12 +419,4 @@ async fn keep_events(
             tracing::debug!(%error, "events could not be acknowledged; they come again");
         }
     }
-}
-
-fn trim_zeros(bytes: &[u8]) -> &[u8] {
-    let end = bytes
-        .iter()
-        .rposition(|byte| *byte != 0)
-        .map_or(0, |last| last + 1);
-    bytes.split_at(end).0
 }

@@ -136,7 +136,7 @@ macro_rules! commands {
 commands! {
     api::GetInfo, api::NewAddress, api::Withdraw, api::BumpFee, api::ListTransactions, api::Connect, api::Disconnect, api::Ban, api::Unban, api::ListPeers,
     api::OpenChannel, api::CloseChannel, api::UnblockChannel, api::ListChannels, api::Invoice, api::ListInvoices, api::Pay,
-    api::ListPayments, api::Balance, api::Decode, api::Stop,
+    api::ListPayments, api::FindRoute, api::Balance, api::Decode, api::Stop,
 }
 
 async fn serve<R: Serve>(app: Arc<App>, body: &[u8], caller: Caller) -> Response {

@@ -6,7 +6,7 @@ mod common;
 use std::time::Instant;
 
 use common::{Devchain, Node, open_channel, until};
-use fulmen_api::{CloseChannel, EventKind, Invoice, Pay, PaymentState};
+use fulmen_api::{CloseChannel, EventKind, FindRoute, HopKnowledge, Invoice, Pay, PaymentState};
 
 const PAYMENTS: usize = 120;
 const AMOUNT_MSAT: u64 = 1_000_000;
@@ -28,6 +28,31 @@ async fn many_payments_at_once_survive_a_restart_on_their_way() {
         alice.info().await.graph_policies == 4
     })
     .await;
+
+    let known = || async {
+        let invoice = Invoice::of_msat(AMOUNT_MSAT, "what it would cost");
+        let invoice = carol.client.call(&invoice).await.expect("made");
+        let to = FindRoute {
+            to: invoice.bolt11,
+            amount_msat: None,
+            max_fee_msat: None,
+        };
+        let found = alice.client.call(&to).await.expect("there is a way");
+        assert_eq!(found.fee_msat, 1_000 + AMOUNT_MSAT / 10_000, "bob's fee");
+        let [part] = &found.parts[..] else {
+            panic!("one HTLC is enough: {found:?}");
+        };
+        assert_eq!(part.hops.len(), 2);
+        assert_eq!(part.hops[0].known, HopKnowledge::Own);
+        assert!(part.hops[1].alias.is_some());
+        part.hops[1].known.clone()
+    };
+    assert_eq!(
+        known().await,
+        HopKnowledge::Capacity {
+            capacity_msat: 5_000_000_000
+        }
+    );
 
     let mut invoices = Vec::new();
     for number in 0..PAYMENTS {
@@ -93,6 +118,12 @@ async fn many_payments_at_once_survive_a_restart_on_their_way() {
         alice.balance().await.channels_msat,
         5_000_000_000 - sent - fees
     );
+
+    // What the payments took from bob's channel is known.
+    assert!(matches!(
+        known().await,
+        HopKnowledge::Tried { most_msat, .. } if most_msat < 5_000_000_000
+    ));
 
     // Bob is gone: alice closes alone and gets all of hers back.
     bob.stop().await;

@@ -440,7 +440,7 @@ impl Builder {
         if let Some(dir) = self.data_dir {
             let saving = running::save_caches(
                 handle.clone(),
-                own_router,
+                own_router.clone(),
                 dir,
                 self.graph_interval,
                 stop.subscribe(),
@@ -455,6 +455,7 @@ impl Builder {
             driver,
             outcome: None,
             wallet: parts.wallet,
+            router: own_router,
             broadcaster: parts.broadcaster,
             feerates,
             chain_status: parts.status,

@@ -30,6 +30,7 @@ pub struct RunningNode {
     pub(crate) driver: DriverTask,
     pub(crate) outcome: Option<Result<(), DriverError>>,
     pub(crate) wallet: Option<OnchainWallet>,
+    pub(crate) router: Option<Arc<LocalRouter>>,
     pub(crate) broadcaster: Arc<dyn Broadcaster>,
     pub(crate) feerates: watch::Receiver<Option<Feerates>>,
     pub(crate) chain_status: Option<watch::Receiver<Status>>,
@@ -83,6 +84,12 @@ impl RunningNode {
     /// the disk: make them from threads that may block.
     pub const fn wallet(&self) -> Option<&OnchainWallet> {
         self.wallet.as_ref()
+    }
+
+    /// The router of this project, for what it knows and why it answers as it does; `None` when the builder was
+    /// given another one.
+    pub const fn router(&self) -> Option<&Arc<LocalRouter>> {
+        self.router.as_ref()
     }
 
     /// Gives transactions to the network.

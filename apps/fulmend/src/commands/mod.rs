@@ -6,6 +6,7 @@ mod lists;
 mod onchain;
 mod payments;
 mod peers;
+mod route;
 
 use std::{future::Future, str::FromStr, sync::Arc, time::Instant};
 
@@ -32,6 +33,7 @@ pub(crate) struct App {
     pub(crate) wallet: OnchainWallet,
     pub(crate) net: fulmen::net_tokio::Net,
     pub(crate) broadcaster: Arc<dyn fulmen_background_processor::Broadcaster>,
+    pub(crate) router: Arc<fulmen_background_processor::LocalRouter>,
     pub(crate) events: EventLog,
     pub(crate) token: Token,
     pub(crate) network: Network,

@@ -7,7 +7,7 @@ use std::{
 
 use fulmen_gossip::NetworkGraph;
 use fulmen_node::{RouteQuery, RouteReport};
-use fulmen_router::{Liquidity, LiquidityFileError, NoRoute, Plan};
+use fulmen_router::{Explanation, Liquidity, LiquidityFileError, NoRoute, Plan};
 
 use crate::ports::Router;
 
@@ -50,6 +50,19 @@ impl LocalRouter {
     /// What it has learned, with a checksum. Waits while a route is looked for: call it where that is no harm.
     pub fn to_bytes(&self, graph: &NetworkGraph) -> Vec<u8> {
         self.informed(graph).liquidity().to_bytes()
+    }
+
+    /// The way that a payment would take now, and why. Waits while another route is looked for, and may take a
+    /// while itself: call it where that is no harm.
+    ///
+    /// # Errors
+    /// Why there is no route.
+    pub fn explain(
+        &self,
+        query: &RouteQuery,
+        graph: &Arc<NetworkGraph>,
+    ) -> Result<Explanation, NoRoute> {
+        query.explain_by(&mut self.informed(graph), graph)
     }
 
     /// The router, with all that was reported.

@@ -13,13 +13,14 @@ use fulmen_invoice::{
 };
 use fulmen_payments::{
     DEFAULT_MAX_ATTEMPTS, DEFAULT_MIN_FINAL_CLTV_EXPIRY_DELTA, Invoice, InvoiceStatus, PayRequest,
-    Payment, PaymentOutput, PaymentStatus,
+    Payment, PaymentOutput, PaymentStatus, RouteQuestion,
 };
 use fulmen_router::{DEFAULT_MAX_TOTAL_CLTV, FirstHop, HintHop};
 use fulmen_signer::{SigningAnswer, SigningRequest};
 use fulmen_tx::ChannelKeysId;
 use fulmen_types::{
     CltvExpiryDelta, Feature, Features, Msat, NodeId, PaymentHash, PaymentPreimage, PaymentSecret,
+    Timestamp,
     record::{RecordKey, Space},
 };
 
@@ -265,7 +266,7 @@ impl Node {
     }
 
     fn pay(&mut self, step: &mut Step, id: CommandId, command: PayCommand) {
-        let request = match self.pay_request(step, &command) {
+        let request = match self.pay_request(&command, step.now) {
             Ok(request) => request,
             Err(error) => return self.reply(step, id, Err(error)),
         };
@@ -336,7 +337,7 @@ impl Node {
                 }
             }
         }
-        match self.pay_request(step, &command) {
+        match self.pay_request(&command, step.now) {
             Ok(request) => self.begin_payment(step, id, request, failed_before),
             Err(error) => self.reply(step, id, Err(error)),
         }
@@ -376,7 +377,55 @@ impl Node {
         }
     }
 
-    fn pay_request(&self, step: &Step, command: &PayCommand) -> Result<PayRequest, CommandError> {
+    /// What paying an invoice would ask of the router now. Nothing is paid.
+    ///
+    /// # Errors
+    /// Why the invoice can't be paid.
+    pub fn route_query(
+        &self,
+        command: &PayCommand,
+        now: Timestamp,
+    ) -> Result<RouteQuery, CommandError> {
+        let request = self.pay_request(command, now)?;
+        let question = RouteQuestion::for_payment(&request, now);
+        Ok(self.query_for(question, now))
+    }
+
+    /// What paying a node would ask of the router now, within the fees that are paid by default or another limit.
+    pub fn route_query_to(
+        &self,
+        payee: NodeId,
+        amount: Msat,
+        max_fee: Option<Msat>,
+        now: Timestamp,
+    ) -> RouteQuery {
+        let max_fee = max_fee.unwrap_or_else(|| self.default_max_fee(amount));
+        let max_parts = self.config.max_payment_parts;
+        let question = RouteQuestion::to_node(payee, amount, max_parts, max_fee);
+        self.query_for(question, now)
+    }
+
+    fn query_for(&self, question: RouteQuestion, now: Timestamp) -> RouteQuery {
+        RouteQuery {
+            question,
+            payer: self.our_node_id(),
+            first_hops: self.first_hops(),
+            now,
+        }
+    }
+
+    fn default_max_fee(&self, amount: Msat) -> Msat {
+        amount
+            .checked_ppm_floor(u64::from(self.config.default_max_fee_ppm))
+            .unwrap_or(Msat::ZERO)
+            .max(self.config.default_max_fee_least)
+    }
+
+    fn pay_request(
+        &self,
+        command: &PayCommand,
+        now: Timestamp,
+    ) -> Result<PayRequest, CommandError> {
         let invalid = |why: String| CommandError::Invalid(why);
         let invoice = Bolt11::parse(&self.secp, command.invoice.trim())
             .map_err(|error| invalid(alloc::format!("this is no valid invoice: {error}")))?;
@@ -388,7 +437,7 @@ impl Node {
                 self.config.network
             )));
         }
-        if details.is_expired(step.now) {
+        if details.is_expired(now) {
             return Err(invalid(
                 "the invoice has expired: ask the payee for a new one".into(),
             ));
@@ -417,15 +466,10 @@ impl Node {
                 ));
             }
         };
-        let default_fee = amount
-            .checked_ppm_floor(u64::from(self.config.default_max_fee_ppm))
-            .unwrap_or(Msat::ZERO)
-            .max(self.config.default_max_fee_least);
         let timeout = command
             .timeout_secs
             .unwrap_or(self.config.default_pay_timeout_secs);
-        let retry_until = step
-            .now
+        let retry_until = now
             .plus_millis(u64::from(timeout).saturating_mul(1_000))
             .min(details.expires_at());
         Ok(PayRequest {
@@ -436,7 +480,9 @@ impl Node {
             amount,
             hints: details.route_hints.iter().map(to_hint).collect(),
             min_final_cltv_expiry_delta: u32::from(details.final_cltv_expiry_delta().to_u16()),
-            max_fee: command.max_fee.unwrap_or(default_fee),
+            max_fee: command
+                .max_fee
+                .unwrap_or_else(|| self.default_max_fee(amount)),
             max_total_cltv: DEFAULT_MAX_TOTAL_CLTV,
             max_attempts: DEFAULT_MAX_ATTEMPTS,
             max_parts: if details.features.supports(Feature::BasicMpp) {
@@ -458,12 +504,7 @@ impl Node {
                         attempt: question.attempt,
                     };
                     let id = self.requests.open(pending);
-                    let query = RouteQuery {
-                        question: *question,
-                        payer: self.our_node_id(),
-                        first_hops: self.first_hops(),
-                        now: step.now,
-                    };
+                    let query = self.query_for(*question, step.now);
                     step.act(ActionKind::Ask {
                         id,
                         ask: Ask::Route(Box::new(query)),

@@ -7,7 +7,7 @@ use bitcoin::{Amount, ScriptBuf, Transaction, TxOut};
 use fulmen_enforce::WalletCoin as Coin;
 use fulmen_gossip::{NetworkGraph, UtxoAnswer};
 use fulmen_payments::RouteQuestion;
-use fulmen_router::{FirstHop, NoRoute, Plan, Router};
+use fulmen_router::{Explanation, FirstHop, NoRoute, Plan, Router};
 use fulmen_signer::{SigningAnswer, SigningRequest};
 use fulmen_tx::ChannelKeysId;
 use fulmen_types::{FeeratePerKw, NodeId, ShortChannelId, Timestamp, record::RecordKey};
@@ -121,6 +121,19 @@ impl RouteQuery {
     pub fn plan_by(&self, router: &mut Router, graph: &Arc<NetworkGraph>) -> Result<Plan, NoRoute> {
         self.question
             .answer_by(router, graph, self.payer, &self.first_hops, self.now)
+    }
+
+    /// The same, and why the answer is what it is.
+    ///
+    /// # Errors
+    /// Why there is no route.
+    pub fn explain_by(
+        &self,
+        router: &mut Router,
+        graph: &Arc<NetworkGraph>,
+    ) -> Result<Explanation, NoRoute> {
+        self.question
+            .explain_by(router, graph, self.payer, &self.first_hops, self.now)
     }
 
     /// Asks the router of this project over a graph, from what that says alone.

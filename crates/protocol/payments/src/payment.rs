@@ -7,15 +7,19 @@ use bitcoin::secp256k1::{PublicKey, SecretKey};
 use fulmen_gossip::NetworkGraph;
 use fulmen_onion::PaymentPacket;
 use fulmen_router::{
-    AvoidList, ChannelDirection, CostModel, FirstHop, HintHop, NoRoute, Plan, RouteHop,
-    RouteOutcome, RouteRequest, Router, find_plan,
+    AvoidList, ChannelDirection, CostModel, DEFAULT_MAX_TOTAL_CLTV, Explanation, FINAL_PAYLOAD_LEN,
+    FirstHop, HintHop, NoRoute, Plan, RouteHop, RouteOutcome, RouteRequest, Router, find_plan,
 };
 use fulmen_types::{
     BlockHeight, CltvExpiry, Msat, NodeId, PaymentHash, PaymentPreimage, PaymentSecret,
     ShortChannelId, Timestamp, codec::DecodeError,
 };
 
-use crate::HtlcLink;
+use crate::{
+    HtlcLink,
+    entry::{Entry, Phase},
+    receive::MIN_FINAL_CLTV_EXPIRY_DELTA,
+};
 
 /// Blocks added to what the payee asks for, in case one is mined while the payment is on its way.
 pub const FINAL_CLTV_OFFSET: u32 = 3;
@@ -228,6 +232,37 @@ pub struct RouteQuestion {
 }
 
 impl RouteQuestion {
+    /// What a payment would ask that begins now.
+    pub fn for_payment(request: &PayRequest, now: Timestamp) -> Self {
+        let payment = Payment {
+            request: request.clone(),
+            created_at: now,
+            attempts: 0,
+            status: PaymentStatus::Pending,
+            parts: Vec::new(),
+            last_failure: String::new(),
+        };
+        *Entry::new(payment, Phase::Routing).question(now)
+    }
+
+    /// What a payment would ask to a node of which only the id is known.
+    pub fn to_node(payee: NodeId, amount: Msat, max_parts: u16, max_fee: Msat) -> Self {
+        Self {
+            payment_hash: PaymentHash::new([0; 32]),
+            attempt: 0,
+            payee,
+            amount,
+            max_parts,
+            in_use: Vec::new(),
+            hints: Vec::new(),
+            final_cltv: u32::from(MIN_FINAL_CLTV_EXPIRY_DELTA).saturating_add(FINAL_CLTV_OFFSET),
+            max_fee,
+            max_total_cltv: DEFAULT_MAX_TOTAL_CLTV,
+            final_payload_len: FINAL_PAYLOAD_LEN,
+            avoid: AvoidList::new(),
+        }
+    }
+
     /// Answers the question by this project's router, from what the graph says alone.
     ///
     /// # Errors
@@ -259,6 +294,24 @@ impl RouteQuestion {
         let avoid = [&self.avoid];
         let request = self.request(payer, first_hops, &avoid, now);
         router.plan(graph, &request, self.max_parts)
+    }
+
+    /// Answers the question as [`RouteQuestion::answer_by`], and says why the answer is what it is.
+    ///
+    /// # Errors
+    /// Why there is no route.
+    pub fn explain_by(
+        &self,
+        router: &mut Router,
+        graph: &Arc<NetworkGraph>,
+        payer: NodeId,
+        first_hops: &[FirstHop],
+        now: Timestamp,
+    ) -> Result<Explanation, NoRoute> {
+        let avoid = [&self.avoid];
+        let request = self.request(payer, first_hops, &avoid, now);
+        let plan = router.plan(graph, &request, self.max_parts)?;
+        Ok(router.explain(graph, &request, &plan))
     }
 
     fn request<'a>(
