@@ -14,6 +14,10 @@ use crate::{
 
 /// How many blocks a node that is up is behind at most before it hears of the next at once.
 const MOST_BEHIND: u32 = 2;
+/// Feerates stay below, in sat per 1000 weight units.
+const HIGHEST_FEERATE: u32 = 20_000;
+/// How many blocks in a thousand come after a rise for good, where there are such.
+const RISES: u64 = 200;
 
 impl World {
     /// A block is found; perhaps it takes the place of others.
@@ -33,9 +37,12 @@ impl World {
                 self.say(format!("{depth} blocks from height {fork} on are replaced"));
             }
         }
+        self.close_in_silence();
+        self.raise_market();
         self.trouble_mempool();
         for _ in 0..blocks {
             self.mine_one();
+            self.note_spends();
             self.look_for_breaches();
             self.stats.blocks += 1;
         }
@@ -125,6 +132,26 @@ impl World {
         }
     }
 
+    /// Miners ask for more from now on, for good, while claims wait for them already.
+    fn raise_market(&mut self) {
+        let is_time = matches!(self.phase, Phase::Close | Phase::Settle);
+        if !self.plan.market_rises
+            || !is_time
+            || self.spike.is_some()
+            || self.chain.mempool().is_empty()
+            || !self.rng.chance(RISES)
+        {
+            return;
+        }
+        let factor = u32::try_from(self.rng.between(2, 6)).unwrap_or(2);
+        if self.plan.feerates[2] * factor > HIGHEST_FEERATE {
+            return;
+        }
+        self.plan.feerates = self.plan.feerates.map(|rate| rate * factor);
+        self.highest_feerate = self.highest_feerate.max(self.plan.feerates[2]);
+        self.say(format!("feerates rise to {:?}", self.plan.feerates));
+    }
+
     /// Estimates go up and down, and every node hears of it when it hears of a block.
     fn change_feerates(&mut self) {
         let height = self.chain.height();
@@ -146,13 +173,13 @@ impl World {
             self.plan.feerates = self
                 .plan
                 .feerates
-                .map(|rate| (rate * factor).clamp(253, 20_000));
+                .map(|rate| (rate * factor).clamp(253, HIGHEST_FEERATE));
             self.stats.spikes += 1;
         } else if self.rng.chance(self.plan.feerate_change) {
             let up = self.rng.chance(500);
             self.plan.feerates = self.plan.feerates.map(|rate| {
                 let changed = if up { rate * 3 / 2 } else { rate * 2 / 3 };
-                changed.clamp(253, 20_000)
+                changed.clamp(253, HIGHEST_FEERATE)
             });
         } else {
             return;
@@ -205,6 +232,7 @@ impl World {
         let feerates = Input::Feerates(self.feerates());
         let inputs = [Input::WalletBalance(balance), feerates, Input::BestTip(tip)];
         self.feed_all(index, VecDeque::from(inputs));
+        self.check_deadlines(index);
     }
 
     fn block(&self, index: usize, height: u32) -> Option<Block> {

@@ -131,12 +131,22 @@ impl World {
             OutMessage::Ready(Message::UpdateAddHtlc(add)) => {
                 self.check_offer(index, &add.channel_id, add.id)
             }
+            OutMessage::Ready(Message::UpdateFailHtlc(fail)) => {
+                self.check_failure(index, &fail.channel_id, fail.id)
+            }
+            OutMessage::Ready(Message::UpdateFailMalformedHtlc(fail)) => {
+                self.check_failure(index, &fail.channel_id, fail.id)
+            }
             OutMessage::Ready(_) => Ok(()),
         }
     }
 
     /// The channel as the disk has it.
-    fn durable_channel(&self, index: usize, keys_id: &ChannelKeysId) -> Result<Channel, String> {
+    pub(crate) fn durable_channel(
+        &self,
+        index: usize,
+        keys_id: &ChannelKeysId,
+    ) -> Result<Channel, String> {
         let disk = &self.hosts[index].disk;
         let record = disk
             .durable(&channel_key(keys_id))

@@ -61,6 +61,9 @@ impl World {
         if let Err(what) = check::classes(&effects) {
             return self.fail(format!("n{index}: {what}"));
         }
+        if let Err(what) = self.check_freeze(index, &effects) {
+            self.blame(index, format!("n{index}: {what}"));
+        }
         if effects.actions.len() > MOST_ACTIONS {
             let count = effects.actions.len();
             return self.fail(format!("n{index}: one step has {count} actions"));

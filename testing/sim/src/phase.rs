@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use bitcoin::OutPoint;
+use bitcoin::{OutPoint, Txid};
+use fulmen_devchain::Entry;
 use fulmen_node::{ChannelState, Node};
 use fulmen_types::{ChannelId, Msat};
 
@@ -290,6 +291,11 @@ impl World {
                 .iter()
                 .all(|(_, sweep)| worthless(sweep.amount.to_sat()))
         };
+        // A claim whose fee was enough once, and that is not worth a higher one: what is, is among the sweeps.
+        let left_behind = |(_, entry): (&Txid, &Entry)| {
+            let asked = u64::from(self.plan.feerates[0]).saturating_mul(entry.weight);
+            self.plan.market_rises && entry.fee.saturating_mul(1_000) < asked
+        };
         // Deep enough that nothing is on its way any more.
         // Who had bad luck, and no old state, gets everything back as well.
         let unlucky = self.plan.villain.filter(|v| {
@@ -313,7 +319,7 @@ impl World {
             && self
                 .honest(&nodes)
                 .all(|node| knows_all(&node) && swept(&node))
-            && (self.chain.mempool().is_empty() || self.villainy.on)
+            && (self.villainy.on || self.chain.mempool().iter().all(left_behind))
             && self.now - self.phase_since > 30_000
     }
 
@@ -528,8 +534,13 @@ impl World {
 
     /// Whether an HTLC of so much may have had no output in a channel that was closed by force.
     fn may_be_trimmed(&self, amount_msat: u64) -> bool {
+        !self.forced.is_empty() && self.is_near_dust(amount_msat)
+    }
+
+    /// Whether an HTLC of so much has no output on a commitment at the highest feerate of the run.
+    pub(crate) fn is_near_dust(&self, amount_msat: u64) -> bool {
         let second_stage = u64::from(self.highest_feerate) * 703;
-        !self.forced.is_empty() && amount_msat < 354_000 + second_stage
+        amount_msat < 354_000 + second_stage
     }
 
     /// Everything is back on chain: wallets have what they began with, what lightning made of it, and what
@@ -590,11 +601,22 @@ impl World {
         let left = i128::from(initial_in_all) - i128::from(held_in_all) - i128::from(fees);
         let bound = 660 * i128::try_from(self.users.channels.len()).unwrap_or(0);
         let bound = if self.forced.is_empty() { 0 } else { bound };
+        let bound = bound + i128::from(self.left_behind_sat());
         if left < 0 || (left > bound && !self.villainy.on) {
             self.fail(format!(
                 "{left} sat are with nobody; {bound} may be in anchors"
             ));
         }
+    }
+
+    /// What may lie on chain for ever, as its claim was left behind by the market.
+    fn left_behind_sat(&self) -> u64 {
+        if !self.plan.market_rises {
+            return 0;
+        }
+        let payments = self.users.payments.values().map(|p| p.amount_msat);
+        let msat: u64 = payments.filter(|msat| self.may_be_trimmed(*msat)).sum();
+        msat.div_ceil(1_000)
     }
 
     /// Who has more bad luck than the budget allows, and a state that is not old, loses no more than what was

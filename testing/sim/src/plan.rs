@@ -36,6 +36,9 @@ pub struct PaymentPlan {
     pub amountless: bool,
     /// Somebody else who pays the same invoice, so that two HTLCs of one hash are under way.
     pub again: Option<usize>,
+    /// After how many seconds it is given up, if not after the usual time.
+    #[serde(default)]
+    pub timeout_secs: Option<u32>,
 }
 
 /// What the one host that is no ordinary one does. All others are honest, within the budget of faults, and must
@@ -50,6 +53,9 @@ pub enum Trick {
     Silent {
         /// For how long.
         blocks: Option<u32>,
+        /// After how many blocks it closes all its channels by force, without a word.
+        #[serde(default)]
+        closes: Option<u32>,
     },
     /// So many of a thousand of its messages are changed, dropped, doubled or replaced by earlier ones.
     Mutator {
@@ -189,6 +195,9 @@ pub struct Plan {
     pub feerates: [u32; 3],
     /// Whether miners leave out what pays less than the background feerate.
     pub fee_market: bool,
+    /// Whether feerates rise for good while what was closed by force is claimed.
+    #[serde(default)]
+    pub market_rises: bool,
     /// `cltv_expiry_delta` that everybody asks for.
     pub cltv_expiry_delta: u16,
     /// Whether a restart is compared with the running node after every batch, not after some.
@@ -226,6 +235,7 @@ impl Plan {
             feerate_change: if rng.chance(500) { 300 } else { 0 },
             feerates: [253, 500, 1_000],
             fee_market: false,
+            market_rises: false,
             cltv_expiry_delta: u16::try_from(rng.between(34, 80)).unwrap_or(34),
             compare_always: rng.chance(20),
             villain: None,
@@ -245,6 +255,8 @@ impl Plan {
             // Time enough for the budget: an outage, a reorganisation, empty blocks and censorship.
             plan.to_self_delay = plan.to_self_delay.max(18);
         }
+        draw_haste(rng, &mut plan);
+        draw_rises(rng, &mut plan);
         plan
     }
 
@@ -287,6 +299,7 @@ fn draw_villain(rng: &mut Rng, plan: &Plan) -> Option<Villain> {
         400..600 => Trick::Revoked,
         600..700 => Trick::Silent {
             blocks: rng.chance(600).then_some(blocks),
+            closes: rng.chance(500).then_some(blocks / 6),
         },
         700..800 => Trick::Mutator {
             permille: rng.between(1, 60),
@@ -307,6 +320,40 @@ fn draw_villain(rng: &mut Rng, plan: &Plan) -> Option<Villain> {
         at: rng.between(last / 5, last + 2_000),
         trick,
     })
+}
+
+/// Payers who have little time and pay all at once: HTLCs wait for signatures that others wait for, and the time of a
+/// payment is over while its node is down.
+fn draw_haste(rng: &mut Rng, plan: &mut Plan) {
+    if !rng.chance(300) {
+        return;
+    }
+    let burst = rng.index(8) + 1;
+    for payments in plan.payments.chunks_mut(burst) {
+        let at = payments.iter().map(|p| p.at).min().unwrap_or(0);
+        for payment in payments {
+            payment.at = at;
+            if rng.chance(700) {
+                payment.timeout_secs = u32::try_from(rng.between(1, 8)).ok();
+            }
+        }
+    }
+}
+
+/// A closing transaction that both have signed stays behind when feerates rise for good; so all are by force.
+fn draw_rises(rng: &mut Rng, plan: &mut Plan) {
+    if !plan.fee_market || !rng.chance(400) {
+        return;
+    }
+    plan.market_rises = true;
+    for channel in &mut plan.channels {
+        let closer = if rng.chance(500) {
+            channel.from
+        } else {
+            channel.to
+        };
+        channel.force_close = channel.force_close.or(Some(closer));
+    }
 }
 
 fn draw_channels(rng: &mut Rng, nodes: usize) -> Vec<ChannelPlan> {
@@ -368,6 +415,7 @@ fn draw_payments(rng: &mut Rng, nodes: usize) -> Vec<PaymentPlan> {
                 amount_msat,
                 amountless: rng.chance(100),
                 again: None,
+                timeout_secs: None,
             }
         })
         .collect();

@@ -67,7 +67,7 @@ impl World {
                     invoice: tracked.invoice.clone(),
                     amount: plan.amountless.then(|| Msat::new(plan.amount_msat)),
                     max_fee: None,
-                    timeout_secs: None,
+                    timeout_secs: plan.timeout_secs,
                 });
                 (plan.from, command)
             }
@@ -78,7 +78,7 @@ impl World {
                     invoice: tracked.invoice.clone(),
                     amount: plan.amountless.then(|| Msat::new(plan.amount_msat)),
                     max_fee: None,
-                    timeout_secs: None,
+                    timeout_secs: plan.timeout_secs,
                 });
                 (*from, command)
             }
@@ -282,6 +282,9 @@ impl World {
                 payment_hash,
                 reason,
             } => {
+                if let Err(what) = self.check_payment_failed(host, *payment_hash) {
+                    return self.fail(format!("n{host}: payment {payment_hash} fails: {what}"));
+                }
                 let Some(tracked) = self.users.payments.get_mut(payment_hash) else {
                     return self.fail(format!("n{host} failed what nobody asked for"));
                 };

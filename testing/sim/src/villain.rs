@@ -47,6 +47,8 @@ pub(crate) struct Villainy {
     hidden: bool,
     /// It says nothing until this height.
     silent_until: Option<u32>,
+    /// At this height it closes its channels by force, without a word.
+    closes_at: Option<u32>,
     /// Old states of its disk.
     snapshots: Vec<Disk>,
     seen: u64,
@@ -171,14 +173,44 @@ impl World {
         }
         self.villainy.waits = false;
         if let Some(Villain {
-            trick: Trick::Silent { blocks },
+            trick: Trick::Silent { blocks, closes },
             ..
         }) = self.plan.villain
         {
             self.turn(index);
             let until = blocks.map_or(u32::MAX, |blocks| self.chain.height() + blocks);
             self.villainy.silent_until = Some(until);
+            self.villainy.closes_at = closes.map(|blocks| self.chain.height() + blocks);
         }
+    }
+
+    /// Before each block: who is silent may go on chain now, and its peers hear of it from there.
+    pub(crate) fn close_in_silence(&mut self) {
+        let height = self.chain.height();
+        let Some(host) = self.plan.villain.map(|v| v.host) else {
+            return;
+        };
+        if self.villainy.closes_at.is_none_or(|at| at > height) || self.hosts[host].node.is_none() {
+            return;
+        }
+        self.villainy.closes_at = None;
+        let own = self.hosts[host].channels();
+        let open = own
+            .iter()
+            .filter(|c| matches!(c.state, ChannelState::Normal { .. }));
+        for channel_id in open.map(|c| c.channel_id) {
+            self.say(format!("n{host} closes {channel_id} in silence"));
+            self.close_by_force(host, channel_id);
+        }
+    }
+
+    fn close_by_force(&mut self, host: usize, channel_id: ChannelId) {
+        let id = CommandId(self.rng.bytes16());
+        let command = Command::CloseChannel {
+            channel: ChannelSelector::Id(channel_id),
+            mode: CloseMode::Force,
+        };
+        self.feed(host, Input::Command { id, command });
     }
 
     /// An old state of the disk takes the place of the host's; a cheater then closes by force what is revoked.
@@ -235,13 +267,8 @@ impl World {
         let all = self.rng.chance(500);
         let chosen = if all { old.len() } else { 1 };
         for channel_id in old.into_iter().take(chosen) {
-            let id = CommandId(self.rng.bytes16());
-            let command = Command::CloseChannel {
-                channel: ChannelSelector::Id(channel_id),
-                mode: CloseMode::Force,
-            };
             self.say(format!("n{host} cheats in {channel_id}"));
-            self.feed(host, Input::Command { id, command });
+            self.close_by_force(host, channel_id);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bitcoin::{Network, ScriptBuf, Txid};
+use bitcoin::{BlockHash, Network, OutPoint, ScriptBuf, Txid};
 use fulmen_devchain::{Chain, Config, burn_script};
 use fulmen_node::{Answer, BlockId, Boot, Feerates, Input, Node, NodeConfig, RequestId};
 use fulmen_types::{BlockHeight, FeeratePerKw, Timestamp};
@@ -10,6 +10,7 @@ use fulmen_types::{BlockHeight, FeeratePerKw, Timestamp};
 use crate::{
     Options,
     coverage::Coverage,
+    deadline::Overdue,
     disk::Disk,
     host::{Host, Keys},
     net::Connection,
@@ -28,6 +29,8 @@ const START_MILLIS: u64 = 1_750_000_000_000;
 /// Coins that each wallet starts with, and their value.
 const COINS: usize = 8;
 const COIN_SAT: u64 = 5_000_000;
+/// No run has more steps.
+const MOST_STEPS: u64 = 2_000_000;
 
 /// Something that happens.
 #[derive(Clone, Debug)]
@@ -224,6 +227,10 @@ pub(crate) struct World {
     /// What every commitment of a peer that was signed is: host, channel, number, digest.
     pub(crate) signed: BTreeMap<(usize, [u8; 32]), (u64, [u8; 32])>,
     pub(crate) secp: fulmen_tx::Secp,
+    /// The blocks that spend the funding of a channel, those of forks as well.
+    pub(crate) funding_spends: BTreeMap<OutPoint, BTreeSet<(u32, BlockHash)>>,
+    /// HTLCs whose channel should have been closed for them, and the height when that was first seen.
+    pub(crate) overdue: BTreeMap<Overdue, u32>,
     /// What was reached.
     pub(crate) coverage: Coverage,
     /// The villain's state.
@@ -295,6 +302,8 @@ impl World {
             broadcasters: BTreeMap::new(),
             signed: BTreeMap::new(),
             secp: fulmen_tx::Secp::new(),
+            funding_spends: BTreeMap::new(),
+            overdue: BTreeMap::new(),
             coverage: if options.coverage {
                 Coverage::counting()
             } else {
@@ -317,6 +326,9 @@ impl World {
                 break;
             };
             self.now = self.now.max(at);
+            if self.stats.steps > MOST_STEPS {
+                self.fail("the nodes don't come to rest");
+            }
             self.happen(happening);
             self.give_pending_commands();
             self.crash_where_due();

@@ -1,7 +1,8 @@
-//! Plants each deliberate bug of `testing/sim/mutations` in a temporary copy of the sources, and looks how many
-//! seeds the simulator needs to find it.
+//! Plants each deliberate bug of `testing/sim/mutations` in a temporary copy of the sources, and looks whether the
+//! simulator finds it within the seeds that are stated for it.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
@@ -10,10 +11,11 @@ use std::{
 
 use clap::Parser;
 
-/// Checks that the simulator finds deliberate bugs.
+/// Checks that the simulator finds deliberate bugs, and that the sources without them pass the same seeds.
 ///
-/// A patch file begins with `What:` (the bug), `Attack:` (its number in docs/known-attacks.md) and `Seeds:`
-/// (within how many it must be found).
+/// A patch file begins with `What:` (the bug) and `Attack:` (its number in docs/known-attacks.md). Where to look for
+/// each is in seeds.tsv beside them: its number, the first seed to try, how many seeds may be tried, and the first
+/// words of the checker that found it last. Sources are built in release mode below target/mutations.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Only these, by a part of their file's name
@@ -31,8 +33,26 @@ struct Mutation {
     patch: PathBuf,
     what: String,
     attack: String,
-    seeds: u64,
+    place: Place,
 }
+
+/// Where a bug is looked for: a line of seeds.tsv.
+struct Place {
+    first: u64,
+    seeds: u64,
+    words: String,
+}
+
+/// A seed that fails, and what its checker says.
+struct Found {
+    seed: u64,
+    by: String,
+}
+
+/// How many characters of a failure the table shows.
+const SHOWN: usize = 90;
+/// No new seed of a mutation is begun after so many minutes.
+const MINUTES: u64 = 10;
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
@@ -55,6 +75,9 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         arguments.names.is_empty() || arguments.names.iter().any(|n| m.name.contains(n))
     });
     let chosen: Vec<&Mutation> = chosen.collect();
+    if chosen.is_empty() {
+        return Err("no mutation has such a name".into());
+    }
     if arguments.check {
         for mutation in &chosen {
             patch(&root, mutation, &["--check"])?;
@@ -66,40 +89,58 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         .copy
         .clone()
         .unwrap_or_else(|| std::env::temp_dir().join("fulmen-mutations"));
-    println!("| bug | attack | found at seed | by |\n|---|---|---|---|");
-    let mut all_found = true;
-    for mutation in chosen {
-        copy_sources(&root, &copy)?;
-        patch(&copy, mutation, &[])?;
-        let begun = Instant::now();
-        let built = simulator(&root, &copy, &["--version".to_owned()])?;
-        let found = if built.0 {
-            let seeds = format!("0..{}", mutation.seeds);
-            let (clean, text) = simulator(&root, &copy, &["--seeds".to_owned(), seeds])?;
-            (!clean).then_some(text)
-        } else {
-            return Err(format!("{} does not build:\n{}", mutation.name, built.1));
+    let simulator = Simulator { root, copy };
+    let mut table = Vec::new();
+    let mut found = Vec::new();
+    for (index, mutation) in chosen.iter().enumerate() {
+        simulator.copy_sources()?;
+        patch(&simulator.copy, mutation, &[])?;
+        eprintln!("{} of {}: {}", index + 1, chosen.len(), mutation.name);
+        let result = simulator.look_for(mutation)?;
+        let said = match &result {
+            Some(Found { seed, by }) => format!("{seed} | {by}"),
+            None => {
+                let Place { first, seeds, .. } = mutation.place;
+                format!("**not in {first}..{}** |", first.saturating_add(seeds))
+            }
         };
-        let first = found.as_ref().and_then(|text| {
-            let line = text.lines().find(|line| line.contains(" FAILED: "))?;
-            let (seed, by) = line.split_once(" FAILED: ")?;
-            let by: String = by.chars().take(110).collect();
-            Some(format!("{} | {by}", seed.trim_start_matches("seed ")))
-        });
-        all_found &= first.is_some();
-        let first = first.unwrap_or_else(|| format!("**not within {}** |", mutation.seeds));
-        println!("| {} | {} | {first} |", mutation.what, mutation.attack);
-        eprintln!("{} took {} s", mutation.name, begun.elapsed().as_secs());
+        table.push(format!(
+            "| {} | {} | {} | {said} |",
+            number(&mutation.name),
+            mutation.what,
+            mutation.attack
+        ));
+        found.extend(result.map(|found| found.seed));
     }
-    copy_sources(&root, &copy)?;
-    Ok(all_found)
+    simulator.copy_sources()?;
+    eprintln!("the seeds that found something, without any bug");
+    let failing = simulator.failing(&found)?;
+    println!("| # | bug | attack | found at seed | by |\n|---|---|---|---|---|");
+    println!("{}", table.join("\n"));
+    for (seed, why) in &failing {
+        println!("seed {seed} proves nothing, as it fails without a bug as well: {why}");
+    }
+    println!("{} of {} found", found.len(), chosen.len());
+    Ok(found.len() == chosen.len() && failing.is_empty())
+}
+
+/// The number that a mutation's file name begins with.
+fn number(name: &str) -> &str {
+    name.split('-').next().unwrap_or(name)
 }
 
 fn read_all(folder: &Path) -> Result<Vec<Mutation>, String> {
+    let mut places = read_places(&folder.join("seeds.tsv"))?;
     let mut all = Vec::new();
     let files = fs::read_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     for file in files {
         let patch = file.map_err(|e| e.to_string())?.path();
+        if patch
+            .extension()
+            .is_none_or(|extension| extension != "patch")
+        {
+            continue;
+        }
         let text = fs::read_to_string(&patch).map_err(|e| e.to_string())?;
         let head = |word: &str| {
             text.lines()
@@ -107,20 +148,54 @@ fn read_all(folder: &Path) -> Result<Vec<Mutation>, String> {
                 .map(|rest| rest.trim().to_owned())
                 .ok_or_else(|| format!("{}: no line begins with {word}", patch.display()))
         };
-        let seeds = head("Seeds:")?;
+        let name = patch
+            .file_stem()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let place = places
+            .remove(number(&name))
+            .ok_or_else(|| format!("{name} is not in seeds.tsv"))?;
         all.push(Mutation {
-            name: patch
-                .file_stem()
-                .map(|name| name.to_string_lossy().into_owned())
-                .unwrap_or_default(),
             what: head("What:")?,
             attack: head("Attack:")?,
-            seeds: seeds.parse().map_err(|e| format!("Seeds: {seeds}: {e}"))?,
+            name,
+            place,
             patch,
         });
     }
+    if let Some(number) = places.keys().next() {
+        return Err(format!(
+            "seeds.tsv has {number}, and there is no such patch"
+        ));
+    }
     all.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(all)
+}
+
+fn read_places(file: &Path) -> Result<BTreeMap<String, Place>, String> {
+    let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
+    let mut places = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let place = || {
+            let mut fields = line.split('\t');
+            let number = fields.next()?.to_owned();
+            let first = fields.next()?.parse().ok()?;
+            let seeds = fields.next()?.parse().ok()?;
+            let words = fields.next()?.to_owned();
+            let place = Place {
+                first,
+                seeds,
+                words,
+            };
+            Some((number, place))
+        };
+        let (number, place) =
+            place().ok_or_else(|| format!("{}: what is {line:?}?", file.display()))?;
+        if places.insert(number, place).is_some() {
+            return Err(format!("{}: {line:?} is a second line", file.display()));
+        }
+    }
+    Ok(places)
 }
 
 fn patch(root: &Path, mutation: &Mutation, options: &[&str]) -> Result<(), String> {
@@ -141,43 +216,125 @@ fn patch(root: &Path, mutation: &Mutation, options: &[&str]) -> Result<(), Strin
     ))
 }
 
-/// Copies what is under version control, and only what differs, so that little is built again.
-fn copy_sources(root: &Path, copy: &Path) -> Result<(), String> {
-    let out = Command::new("git")
-        .args(["ls-files", "-z"])
-        .current_dir(root)
-        .output()
-        .map_err(|e| format!("git: {e}"))?;
-    for name in String::from_utf8_lossy(&out.stdout).split('\0') {
-        let (from, to) = (root.join(name), copy.join(name));
-        if name.is_empty() || !from.is_file() {
-            continue;
-        }
-        let wanted = fs::read(&from).map_err(|e| format!("{}: {e}", from.display()))?;
-        if fs::read(&to).is_ok_and(|there| there == wanted) {
-            continue;
-        }
-        if let Some(folder) = to.parent() {
-            fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-        }
-        fs::write(&to, wanted).map_err(|e| format!("{}: {e}", to.display()))?;
-    }
-    Ok(())
+/// The line of the simulator's output that tells of a failure.
+fn failure(text: &str) -> Option<Found> {
+    text.lines().find_map(|line| {
+        let (seed, by) = line.strip_prefix("seed ")?.split_once(" FAILED: ")?;
+        Some(Found {
+            seed: seed.parse().ok()?,
+            by: by.to_owned(),
+        })
+    })
 }
 
-/// Builds and runs the simulator of the copy. All mutations share one target folder: what is not changed is built
-/// once. Whether it ended well, and what it said.
-fn simulator(root: &Path, copy: &Path, arguments: &[String]) -> Result<(bool, String), String> {
-    let out = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--release"])
-        .args(["-p", "fulmen-sim", "--bin", "fulmen-sim"])
-        .arg("--target-dir")
-        .arg(root.join("target/mutations"))
-        .arg("--")
-        .args(arguments)
-        .current_dir(copy)
-        .output()
-        .map_err(|e| format!("cargo: {e}"))?;
-    let text = [out.stdout, out.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    Ok((out.status.success(), text.concat()))
+/// The simulator of the copy.
+struct Simulator {
+    root: PathBuf,
+    copy: PathBuf,
+}
+
+impl Simulator {
+    /// Looks for a mutation that is planted in the copy.
+    fn look_for(&self, mutation: &Mutation) -> Result<Option<Found>, String> {
+        self.build()?;
+        let begun = Instant::now();
+        let Place {
+            first,
+            seeds,
+            ref words,
+        } = mutation.place;
+        let range = format!("{first}..{}", first.saturating_add(seeds));
+        let minutes = MINUTES.to_string();
+        let (clean, text) = self.run(&["--seeds", &range, "--minutes", &minutes])?;
+        let seconds = begun.elapsed().as_secs();
+        let Some(Found { seed, by }) = failure(&text) else {
+            if !clean {
+                return Err(format!(
+                    "{}: the simulator ended with\n{text}",
+                    mutation.name
+                ));
+            }
+            eprintln!("  not found in {range} within {seconds} s; last found by {words:?}");
+            return Ok(None);
+        };
+        let other = if by.contains(words.as_str()) {
+            String::new()
+        } else {
+            format!("; last time it was {words:?}")
+        };
+        let by: String = by.chars().take(SHOWN).collect();
+        eprintln!("  seed {seed} after {seconds} s: {by}{other}");
+        Ok(Some(Found { seed, by }))
+    }
+
+    /// Which of these seeds fail, and why.
+    fn failing(&self, seeds: &[u64]) -> Result<Vec<(u64, String)>, String> {
+        self.build()?;
+        let mut failing = Vec::new();
+        for seed in seeds {
+            let (clean, text) = self.run(&["--quiet", "--seed", &seed.to_string()])?;
+            if !clean {
+                let why = failure(&text).map_or(text, |found| found.by);
+                failing.push((*seed, why));
+            }
+        }
+        Ok(failing)
+    }
+
+    /// Copies what is under version control, and only what differs, so that little is built again.
+    fn copy_sources(&self) -> Result<(), String> {
+        let out = Command::new("git")
+            .args(["ls-files", "-z"])
+            .current_dir(&self.root)
+            .output()
+            .map_err(|e| format!("git: {e}"))?;
+        for name in String::from_utf8_lossy(&out.stdout).split('\0') {
+            let (from, to) = (self.root.join(name), self.copy.join(name));
+            if name.is_empty() || !from.is_file() {
+                continue;
+            }
+            let wanted = fs::read(&from).map_err(|e| format!("{}: {e}", from.display()))?;
+            if fs::read(&to).is_ok_and(|there| there == wanted) {
+                continue;
+            }
+            if let Some(folder) = to.parent() {
+                fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+            }
+            fs::write(&to, wanted).map_err(|e| format!("{}: {e}", to.display()))?;
+        }
+        Ok(())
+    }
+
+    fn build(&self) -> Result<(), String> {
+        let begun = Instant::now();
+        let (built, text) = self.cargo("build", &[])?;
+        if !built {
+            return Err(format!("this does not build:\n{text}"));
+        }
+        eprintln!("  built in {} s", begun.elapsed().as_secs());
+        Ok(())
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<(bool, String), String> {
+        let arguments: Vec<&str> = ["--"].iter().chain(arguments).copied().collect();
+        self.cargo("run", &arguments)
+    }
+
+    /// Whether it ended well, and what it said. All mutations share one target folder: what is not changed is built
+    /// once, and of what is changed the parts that are not.
+    fn cargo(&self, what: &str, arguments: &[&str]) -> Result<(bool, String), String> {
+        let out = Command::new(env!("CARGO"))
+            .args([what, "--quiet", "--release"])
+            .args(["-p", "fulmen-sim", "--bin", "fulmen-sim"])
+            .arg("--target-dir")
+            .arg(self.root.join("target/mutations"))
+            .args(arguments)
+            .env("CARGO_INCREMENTAL", "1")
+            .current_dir(&self.copy)
+            .output()
+            .map_err(|e| format!("cargo: {e}"))?;
+        let text =
+            [out.stdout, out.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        Ok((out.status.success(), text.concat()))
+    }
 }

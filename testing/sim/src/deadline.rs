@@ -1,0 +1,212 @@
+//! What must be done in time, and what not before its time: HTLCs and the blocks that they depend on.
+
+use std::collections::BTreeMap;
+
+use bitcoin::OutPoint;
+use fulmen_channel::{Channel, HtlcResolution, HtlcView, UpdateState};
+use fulmen_node::{ActionKind, ChannelState, Effects};
+use fulmen_payments::{HtlcLink, IncomingRef};
+use fulmen_signer::OutMessage;
+use fulmen_tx::Side;
+use fulmen_types::{
+    ChannelId, HtlcId, PaymentHash,
+    codec::{Decode, Reader},
+};
+
+use crate::world::World;
+
+/// BOLT 2, `cltv_expiry_delta` selection: G, how long after its expiry an HTLC that a node offered may be open.
+const GRACE_BLOCKS: u32 = 2;
+/// BOLT 2: 2R + G + S with the numbers of that section, how long before its expiry an HTLC whose preimage is known
+/// goes on chain.
+const FULFIL_BLOCKS: u32 = 18;
+/// How long a channel may be open beyond such a deadline: a node may be down, wait for its peer after a start, or
+/// learn the preimage late. It is less than what is left to it then.
+const OVERDUE_BLOCKS: u32 = 12;
+/// Reorganisations replace no more blocks.
+const DEEPEST_REORG: u32 = 2;
+
+/// An HTLC of a host's channel.
+pub(crate) type Overdue = (usize, [u8; 32], bool, HtlcId);
+
+impl World {
+    /// After each block: the fundings that it spends.
+    pub(crate) fn note_spends(&mut self) {
+        let hash = self.chain.tip();
+        let height = self.chain.height();
+        let Some(block) = self.chain.block(&hash) else {
+            return;
+        };
+        let inputs = block.txdata.iter().flat_map(|tx| &tx.input);
+        for outpoint in inputs.map(|input| input.previous_output) {
+            if self.fundings.contains_key(&outpoint.txid) {
+                let blocks = self.funding_spends.entry(outpoint).or_default();
+                blocks.insert((height, hash));
+            }
+        }
+    }
+
+    /// How deep the spend of a funding is in the chain as the host's node has heard of it, 1 for its tip. What is
+    /// deeper than all that it keeps is as deep as that.
+    fn spend_depth(&self, index: usize, funding: &OutPoint) -> Option<u32> {
+        let blocks = self.funding_spends.get(funding)?;
+        let known = self.hosts[index].node.as_ref()?.chain_tip();
+        let tip = known.first()?.height.to_u32();
+        let oldest = known.last()?.height.to_u32();
+        blocks.iter().find_map(|(height, hash)| {
+            let is_known = known.iter().any(|id| id.hash == *hash);
+            let is_old = *height < oldest && self.chain.is_active(hash);
+            (is_known || is_old).then(|| tip + 1 - height)
+        })
+    }
+
+    /// With a step: the spend of its funding ends a channel in the step that brings it. Nothing is signed or
+    /// revoked after it.
+    pub(crate) fn check_freeze(&self, index: usize, effects: &Effects) -> Result<(), String> {
+        for action in &effects.actions {
+            let ActionKind::Send { message, .. } = &action.kind else {
+                continue;
+            };
+            let params = match message {
+                OutMessage::CommitmentSigned { request, .. } => &request.params,
+                OutMessage::RevokeAndAck { successor, .. } => &successor.params,
+                _ => continue,
+            };
+            if let Some(depth) = self.spend_depth(index, &params.funding.outpoint) {
+                return Err(format!(
+                    "{} of a channel whose funding is spent, {depth} deep",
+                    message.name()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// When a node has heard of the best tip: no channel is open for long whose HTLC has passed its deadline.
+    pub(crate) fn check_deadlines(&mut self, index: usize) {
+        let Some(node) = self.hosts[index].node.as_ref() else {
+            return;
+        };
+        let tip = node.chain_tip()[0].height.to_u32();
+        let mut overdue = BTreeMap::new();
+        for info in self.hosts[index].channels() {
+            let is_open = matches!(
+                info.state,
+                ChannelState::Normal { .. } | ChannelState::ShuttingDown
+            );
+            if !is_open || info.htlcs == (0, 0) {
+                continue;
+            }
+            let Ok(channel) = self.durable_channel(index, &info.keys_id) else {
+                continue;
+            };
+            for htlc in channel.htlcs() {
+                let Some(deadline) = self.deadline(&htlc).filter(|at| tip >= *at) else {
+                    continue;
+                };
+                let is_ours = htlc.offered_by == Side::Local;
+                let place = (index, *info.keys_id.as_bytes(), is_ours, htlc.id);
+                let since = self.overdue.get(&place).copied().unwrap_or(tip);
+                overdue.insert(place, since);
+                if tip.saturating_sub(since) >= OVERDUE_BLOCKS {
+                    let channel_id = info.channel_id;
+                    self.blame(
+                        index,
+                        format!(
+                            "n{index}: at height {tip} {channel_id} is open, and {htlc:?} should have closed it at {deadline}"
+                        ),
+                    );
+                }
+            }
+        }
+        self.overdue.retain(|(host, ..), _| *host != index);
+        self.overdue.extend(overdue);
+    }
+
+    /// From which height on an HTLC closes its channel.
+    fn deadline(&self, htlc: &HtlcView) -> Option<u32> {
+        let expiry = htlc.cltv_expiry.to_u32();
+        match htlc.offered_by {
+            Side::Local => (htlc.state != UpdateState::Add).then_some(expiry + GRACE_BLOCKS),
+            Side::Remote => {
+                let fulfilled = matches!(htlc.resolution, Some(HtlcResolution::Fulfil(_)));
+                let is_open = htlc.state < UpdateState::RemoveAckCommit;
+                // Without an output the chain can't help.
+                let has_output = !self.is_near_dust(htlc.amount.to_msat());
+                (fulfilled && is_open && has_output).then_some(expiry.saturating_sub(FULFIL_BLOCKS))
+            }
+        }
+    }
+
+    /// Before an HTLC is failed to who offered it: what was forwarded for it can't be fulfilled any more.
+    pub(crate) fn check_failure(
+        &self,
+        index: usize,
+        channel_id: &ChannelId,
+        id: HtlcId,
+    ) -> Result<(), String> {
+        let own = self.hosts[index].channels();
+        let Some(info) = own.iter().find(|c| c.channel_id == *channel_id) else {
+            return Err("an HTLC is failed in no channel".into());
+        };
+        let failed = IncomingRef {
+            channel: *info.keys_id.as_bytes(),
+            htlc: id,
+        };
+        self.check_given_up(
+            index,
+            |link| matches!(link, HtlcLink::Forward { incoming } if *incoming == failed),
+        )
+        .map_err(|what| format!("HTLC {id} of {channel_id} is failed: {what}"))
+    }
+
+    /// Before a user is told that a payment failed: none of its HTLCs can be fulfilled any more.
+    pub(crate) fn check_payment_failed(
+        &self,
+        index: usize,
+        hash: PaymentHash,
+    ) -> Result<(), String> {
+        self.check_given_up(
+            index,
+            |link| matches!(link, HtlcLink::Payment { payment_hash, .. } if *payment_hash == hash),
+        )
+    }
+
+    /// HTLCs that somebody counts on no more are removed irrevocably, or their channel ended in a block that
+    /// stays.
+    fn check_given_up(
+        &self,
+        index: usize,
+        is_meant: impl Fn(&HtlcLink) -> bool,
+    ) -> Result<(), String> {
+        for channel in self.hosts[index].channels_on_disk() {
+            let is_out = |htlc: &HtlcView| {
+                htlc.offered_by == Side::Local
+                    && htlc.state != UpdateState::Add
+                    && link_of(htlc).is_some_and(|link| is_meant(&link))
+            };
+            let Some(htlc) = channel.htlcs().into_iter().find(is_out) else {
+                continue;
+            };
+            let channel_id = channel.channel_id();
+            let depth = self.depth_of(index, &channel);
+            if depth.is_none_or(|depth| depth <= DEEPEST_REORG) {
+                let depth =
+                    depth.map_or("is not spent".to_owned(), |d| format!("is spent {d} deep"));
+                return Err(format!(
+                    "{htlc:?} may still be fulfilled; the funding of {channel_id} {depth}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn depth_of(&self, index: usize, channel: &Channel) -> Option<u32> {
+        let funding = self.users.fundings.get(&channel.channel_id())?;
+        self.spend_depth(index, funding)
+    }
+}
+
+fn link_of(htlc: &HtlcView) -> Option<HtlcLink> {
+    HtlcLink::decode(&mut Reader::new(htlc.link.as_deref()?)).ok()
+}
