@@ -372,10 +372,8 @@ impl Fulmen {
                 }
             }
             ActionKind::Disconnect { reason, .. } => bail!("node {index} disconnects: {reason:?}"),
-            ActionKind::Note { level, text } => {
-                if level >= NoteLevel::Warn {
-                    eprintln!("node {index}: {text}");
-                }
+            ActionKind::Note { level, text } if level >= NoteLevel::Warn => {
+                eprintln!("node {index}: {text}");
             }
             _ => {}
         }

@@ -62,7 +62,7 @@ impl Source {
 
     /// One of two.
     pub fn flag(&mut self) -> bool {
-        self.draw() % 2 == 0
+        self.draw().is_multiple_of(2)
     }
 
     /// Any number.

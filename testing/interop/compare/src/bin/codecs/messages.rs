@@ -162,8 +162,11 @@ pub(crate) fn features(g: &mut Source, count: usize) -> Result<Counts> {
     Ok(counts)
 }
 
+/// How LDK asks for a feature.
+type Supports = fn(&InitFeatures) -> bool;
+
 /// The same name is the same bit.
-fn named(pairs: &[(Feature, fn(&InitFeatures) -> bool)]) -> Result<()> {
+fn named(pairs: &[(Feature, Supports)]) -> Result<()> {
     for (feature, supports) in pairs {
         let ours = Features::empty().with_optional(*feature);
         let theirs = InitFeatures::from_be_bytes(ours.to_be_bytes());

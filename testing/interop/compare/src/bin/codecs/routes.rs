@@ -178,7 +178,7 @@ pub(crate) fn onion_messages(g: &mut Source, count: usize) -> Result<Counts> {
         let keys: Vec<_> = (0..1 + g.len(4)).map(|_| g.secret_key()).collect();
         let nodes: Vec<_> = keys.iter().map(|key| key.public_key(g.secp())).collect();
         let contents = Contents(65_537 + 2 * (g.u64() % 1_000_000), g.bytes(1_500));
-        let reply_path = g.maybe(|g| our_path(g)).transpose()?;
+        let reply_path = g.maybe(our_path).transpose()?;
 
         let (last, through) = nodes.split_last().ok_or_else(|| anyhow!("no nodes"))?;
         let message_keys = MessageKeys {
