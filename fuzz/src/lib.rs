@@ -37,61 +37,77 @@ pub const MEMORY_MAX: usize = 16 << 20;
 /// The same for a run of the simulator, a network of nodes with their chain.
 pub const SIMULATION_MEMORY_MAX: usize = 512 << 20;
 
-/// A body.
-pub type Target = fn(&[u8]);
+/// A target: what it does with bytes, and what it may take for that.
+pub struct Target {
+    /// Its name, and that of its corpus.
+    pub name: &'static str,
+    body: fn(&[u8]),
+    /// Makes what stays from one input to the next, which does not count.
+    prepare: fn(),
+    /// The most memory that one input may hold.
+    memory_max: usize,
+}
 
-/// All targets by name.
-pub const TARGETS: &[(&str, Target)] = &[
-    ("messages", messages::messages),
-    ("queries", messages::queries),
-    ("noise", noise::noise),
-    ("onion_peel", onion::peel),
-    ("onion_payload", onion::payload),
-    ("onion_failure", onion::failure),
-    ("blinded_path", onion::blinded_path),
-    ("onion_message", onion_message::onion_message),
-    ("bolt11", bolt11::bolt11),
-    ("bolt12_offer", bolt12::offer),
-    ("bolt12_request", bolt12::request),
-    ("bolt12_invoice", bolt12::invoice),
-    ("addresses", addresses::addresses),
-    ("records", records::records),
-    ("uris", uris::uris),
-    ("payer_proof", payer_proof::payer_proof),
-    ("chain_source", chain_source::chain_source),
-    ("graph_file", files::graph_file),
-    ("rgs", rgs::rgs),
-    (SIM, sim::sim),
+impl Target {
+    const fn new(name: &'static str, body: fn(&[u8])) -> Self {
+        Self {
+            name,
+            body,
+            prepare: || {},
+            memory_max: MEMORY_MAX,
+        }
+    }
+}
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    Target::new("messages", messages::messages),
+    Target::new("queries", messages::queries),
+    Target::new("noise", noise::noise),
+    Target::new("onion_peel", onion::peel),
+    Target::new("onion_payload", onion::payload),
+    Target::new("onion_failure", onion::failure),
+    Target::new("blinded_path", onion::blinded_path),
+    Target::new("onion_message", onion_message::onion_message),
+    Target::new("bolt11", bolt11::bolt11),
+    Target::new("bolt12_offer", bolt12::offer),
+    Target::new("bolt12_request", bolt12::request),
+    Target::new("bolt12_invoice", bolt12::invoice),
+    Target::new("addresses", addresses::addresses),
+    Target::new("records", records::records),
+    Target::new("uris", uris::uris),
+    Target::new("payer_proof", payer_proof::payer_proof),
+    Target::new("chain_source", chain_source::chain_source),
+    Target::new("graph_file", files::graph_file),
+    Target {
+        prepare: rgs::prepare,
+        ..Target::new("rgs", rgs::rgs)
+    },
+    Target {
+        memory_max: SIMULATION_MEMORY_MAX,
+        ..Target::new("sim", sim::sim)
+    },
 ];
-
-const SIM: &str = "sim";
 
 /// Runs a target on one input, within the bound of memory.
 ///
 /// # Panics
 /// When the target finds something, or does not exist.
 pub fn run(name: &str, data: &[u8]) {
-    let Some((_, target)) = TARGETS.iter().find(|(known, _)| *known == name) else {
+    let Some(target) = TARGETS.iter().find(|target| target.name == name) else {
         panic!("no target has the name {name}");
     };
     // Longer than a message says nothing new, and costs time.
     if data.len() > 65_535 {
         return;
     }
-    if name == "rgs" {
-        rgs::prepare();
-    }
+    (target.prepare)();
     lift_the_limit_at_a_panic();
-    let most = if name == SIM {
-        SIMULATION_MEMORY_MAX
-    } else {
-        MEMORY_MAX
-    };
     let before = ALLOCATOR.allocated();
     ALLOCATOR
-        .set_limit(before + most)
+        .set_limit(before + target.memory_max)
         .expect("the limit is above what is allocated");
-    target(data);
+    (target.body)(data);
     ALLOCATOR
         .set_limit(usize::MAX)
         .expect("nothing is above that");

@@ -5,7 +5,7 @@ use std::path::Path;
 #[test]
 fn every_target_takes_its_corpus() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
-    for (target, _) in fulmen_fuzz::TARGETS {
+    for target in fulmen_fuzz::TARGETS.iter().map(|target| target.name) {
         let mut count = 0;
         for entry in std::fs::read_dir(folder.join(target)).expect("each target has a corpus") {
             let path = entry.expect("the folder can be read").path();
@@ -35,7 +35,10 @@ fn every_binary_is_in_the_table() {
         })
         .collect();
     names.sort();
-    let mut known: Vec<&str> = fulmen_fuzz::TARGETS.iter().map(|(name, _)| *name).collect();
+    let mut known: Vec<&str> = fulmen_fuzz::TARGETS
+        .iter()
+        .map(|target| target.name)
+        .collect();
     known.sort_unstable();
     assert_eq!(names, known);
 }
