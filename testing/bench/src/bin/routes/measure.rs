@@ -13,7 +13,7 @@ use stats_alloc::Region;
 use crate::{
     contenders::{Ldk, LdkGraph, Ours, Question, Silent, ldk_graph, our_way},
     quantile, table, thread_ms,
-    world::{Balances, Way, World},
+    world::{Balances, Way, World, Worth},
 };
 
 #[derive(clap::Args)]
@@ -59,6 +59,33 @@ impl Drawn {
     }
 }
 
+/// A kind of question: its name, how many parts an answer may have, and amounts from and to in sat.
+struct Kind {
+    name: &'static str,
+    max_parts: u16,
+    amounts: [u64; 2],
+}
+
+const KINDS: [Kind; 3] = [
+    Kind {
+        name: "single path, 1k to 1M sat",
+        max_parts: 1,
+        amounts: [1_000, 1_000_000],
+    },
+    Kind {
+        name: "many parts, 1k to 1M sat",
+        max_parts: 16,
+        amounts: [1_000, 1_000_000],
+    },
+    Kind {
+        name: "many parts, 1M to 10M sat",
+        max_parts: 16,
+        amounts: [1_000_000, 10_000_000],
+    },
+];
+
+const ROUTERS: [&str; 2] = ["Fulmen", "LDK"];
+
 pub(crate) fn run(args: &Args) -> Result<()> {
     eprintln!("making a network of {} nodes", args.nodes);
     let network = Network::generate(&Config::with_nodes(args.seed, args.nodes));
@@ -68,6 +95,62 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         network.channels.len(),
         args.seed
     );
+    let (graph, ldk, rows) = graphs(&network)?;
+    println!("{rows}\n");
+
+    let world = World::new(&network, Balances::Uniform, args.seed);
+    let mut rng = Rng::fork(args.seed, 9);
+    let mut times = table(&[
+        "Question",
+        "router",
+        "answered",
+        "p50 ms",
+        "p90 ms",
+        "p99 ms",
+        "mean parts",
+    ]);
+    let mut worths = table(&[
+        "Question",
+        "answered by both",
+        "balances",
+        "router",
+        "mean cost sat",
+        "fee",
+        "time",
+        "risk",
+        "better or same",
+    ]);
+    for kind in &KINDS {
+        eprintln!("{}", kind.name);
+        let drawn = draw(
+            &network,
+            &graph,
+            &world,
+            &mut rng,
+            args.questions,
+            kind.amounts,
+        );
+        let mut ours = Ours::new(Arc::clone(&graph));
+        let mut theirs = (!args.ours_only).then(|| Ldk::new(Arc::clone(&ldk)));
+        let asked = ask(kind, &drawn, args.turn.max(1), &mut ours, theirs.as_mut());
+        add_times(&mut times, kind, &asked);
+        add_worths(&mut worths, kind, &asked, &world);
+    }
+    println!("{times}\n");
+    let model = CostModel::BALANCED;
+    println!(
+        "Cost of the answers, less is better: fee + amount * blocks * {} / 10^9 + ({} msat + amount * {} / \
+         10^6) * -ln(true chance that all channels can carry what is asked of them)\n",
+        model.lock_ppb_per_block,
+        model.risk_base.to_msat(),
+        model.risk_ppm
+    );
+    println!("{worths}");
+    Ok(())
+}
+
+/// The network as both hold it, and what that takes.
+fn graphs(network: &Network) -> Result<(Arc<NetworkGraph>, Arc<LdkGraph>, comfy_table::Table)> {
     let bytes = network.graph().to_bytes();
     let (graph, our_memory) =
         counted(|| Arc::new(NetworkGraph::from_bytes(&bytes).expect("just made")));
@@ -77,7 +160,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let our_write = milliseconds(7, || {
         graph.to_bytes();
     });
-    let ldk_bytes = ldk_graph(&network)?.encode();
+    let ldk_bytes = ldk_graph(network)?.encode();
     let read = || LdkGraph::read(&mut &ldk_bytes[..], Arc::new(Silent)).expect("just made");
     let (ldk, ldk_memory) = counted(|| Arc::new(read()));
     let ldk_load = milliseconds(7, || {
@@ -109,129 +192,112 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             format!("{:.1}", theirs / ours),
         ]);
     }
-    println!("{rows}\n");
+    Ok((graph, ldk, rows))
+}
 
-    let world = World::new(&network, Balances::Uniform, args.seed);
-    let mut rng = Rng::fork(args.seed, 9);
-    let kinds: [(&str, u16, u64, u64); 3] = [
-        ("single path, 1k to 1M sat", 1, 1_000, 1_000_000),
-        ("many parts, 1k to 1M sat", 16, 1_000, 1_000_000),
-        ("many parts, 1M to 10M sat", 16, 1_000_000, 10_000_000),
-    ];
-    let mut times = table(&[
-        "Question",
-        "router",
-        "answered",
-        "p50 ms",
-        "p90 ms",
-        "p99 ms",
-        "mean parts",
-    ]);
-    let mut worths = table(&[
-        "Question",
-        "answered by both",
-        "balances",
-        "router",
-        "mean cost sat",
-        "fee",
-        "time",
-        "risk",
-        "better or same",
-    ]);
-    for (name, max_parts, from, to) in kinds {
-        eprintln!("{name}");
-        let drawn = draw(&network, &graph, &world, &mut rng, args.questions, from, to);
-        let mut ours = Ours::new(Arc::clone(&graph));
-        let mut theirs = Ldk::new(Arc::clone(&ldk));
-        let mut answers: Vec<[Vec<Way>; 2]> = Vec::new();
-        let mut took = [Vec::new(), Vec::new()];
-        for turn in drawn.chunks(args.turn.max(1)) {
-            let first = answers.len();
-            for drawn in turn {
-                let start = thread_ms();
-                let plan = ours.plan(&drawn.question(max_parts));
-                took[0].push(thread_ms() - start);
-                let ways = |plan: Plan| {
-                    plan.parts
-                        .iter()
-                        .map(|r| our_way(&drawn.payer, r))
-                        .collect()
-                };
-                answers.push([plan.map(ways).unwrap_or_default(), Vec::new()]);
-            }
-            if args.ours_only {
-                continue;
-            }
-            for (drawn, answer) in turn.iter().zip(&mut answers[first..]) {
-                let prepared = theirs.prepare(&drawn.question(max_parts));
-                let start = thread_ms();
-                let found = theirs.find(&prepared);
-                took[1].push(thread_ms() - start);
-                if let Ok(route) = found {
-                    answer[1] = theirs.take(&drawn.payer, route);
-                }
-            }
+/// What came of the questions of a kind.
+#[derive(Default)]
+struct Asked {
+    /// For each question the ways of both, empty where there is no answer.
+    answers: Vec<[Vec<Way>; 2]>,
+    /// Milliseconds for each question.
+    took: [Vec<f64>; 2],
+}
+
+/// Asks both, in turns of so many questions.
+fn ask(
+    kind: &Kind,
+    drawn: &[Drawn],
+    turn: usize,
+    ours: &mut Ours,
+    mut theirs: Option<&mut Ldk>,
+) -> Asked {
+    let mut asked = Asked::default();
+    for turn in drawn.chunks(turn) {
+        let first = asked.answers.len();
+        for drawn in turn {
+            let question = drawn.question(kind.max_parts);
+            let start = thread_ms();
+            let plan = ours.plan(&question);
+            asked.took[0].push(thread_ms() - start);
+            let ways = |plan: Plan| {
+                let parts = plan.parts.iter();
+                parts.map(|route| our_way(&drawn.payer, route)).collect()
+            };
+            let ways = plan.map(ways).unwrap_or_default();
+            asked.answers.push([ways, Vec::new()]);
         }
-        for (who, router) in ["Fulmen", "LDK"].into_iter().enumerate() {
-            let answered: Vec<&Vec<Way>> = answers
-                .iter()
-                .map(|a| &a[who])
-                .filter(|ways| !ways.is_empty())
-                .collect();
-            let parts: usize = answered.iter().map(|ways| ways.len()).sum();
-            times.add_row([
-                name.to_owned(),
-                router.to_owned(),
-                format!("{} of {}", answered.len(), answers.len()),
-                format!("{:.2}", quantile(&took[who], 0.5)),
-                format!("{:.2}", quantile(&took[who], 0.9)),
-                format!("{:.2}", quantile(&took[who], 0.99)),
-                format!("{:.1}", parts as f64 / answered.len().max(1) as f64),
-            ]);
-        }
-        let both: Vec<&[Vec<Way>; 2]> = answers
-            .iter()
-            .filter(|a| a.iter().all(|ways| !ways.is_empty()))
-            .collect();
-        for balances in Balances::ALL {
-            let worth: Vec<[crate::world::Worth; 2]> = both
-                .iter()
-                .map(|a| [0, 1].map(|who| world.worth(&a[who], balances, &CostModel::BALANCED)))
-                .collect();
-            for (who, router) in ["Fulmen", "LDK"].into_iter().enumerate() {
-                let mean = |part: fn(&crate::world::Worth) -> f64| {
-                    let sum: f64 = worth.iter().map(|w| part(&w[who])).sum();
-                    format!("{:.0}", sum / worth.len().max(1) as f64 / 1_000.0)
-                };
-                let better = worth
-                    .iter()
-                    .filter(|w| w[who].total() <= w[1 - who].total() * (1.0 + 1e-9))
-                    .count();
-                worths.add_row([
-                    name.to_owned(),
-                    both.len().to_string(),
-                    balances.name().to_owned(),
-                    router.to_owned(),
-                    mean(crate::world::Worth::total),
-                    mean(|w| w.fee),
-                    mean(|w| w.lock),
-                    mean(|w| w.risk),
-                    format!("{:.0}%", 100.0 * better as f64 / both.len().max(1) as f64),
-                ]);
+        let Some(theirs) = theirs.as_deref_mut() else {
+            continue;
+        };
+        for (drawn, answer) in turn.iter().zip(&mut asked.answers[first..]) {
+            let prepared = theirs.prepare(&drawn.question(kind.max_parts));
+            let start = thread_ms();
+            let found = theirs.find(&prepared);
+            asked.took[1].push(thread_ms() - start);
+            if let Ok(route) = found {
+                answer[1] = theirs.take(&drawn.payer, route);
             }
         }
     }
-    println!("{times}\n");
-    let model = CostModel::BALANCED;
-    println!(
-        "Cost of the answers, less is better: fee + amount * blocks * {} / 10^9 + ({} msat + amount * {} / \
-         10^6) * -ln(true chance that all channels can carry what is asked of them)\n",
-        model.lock_ppb_per_block,
-        model.risk_base.to_msat(),
-        model.risk_ppm
-    );
-    println!("{worths}");
-    Ok(())
+    asked
+}
+
+fn add_times(table: &mut comfy_table::Table, kind: &Kind, asked: &Asked) {
+    for (who, router) in ROUTERS.into_iter().enumerate() {
+        let answered: Vec<&Vec<Way>> = asked
+            .answers
+            .iter()
+            .map(|a| &a[who])
+            .filter(|ways| !ways.is_empty())
+            .collect();
+        let parts: usize = answered.iter().map(|ways| ways.len()).sum();
+        let took = |q| format!("{:.2}", quantile(&asked.took[who], q));
+        table.add_row([
+            kind.name.to_owned(),
+            router.to_owned(),
+            format!("{} of {}", answered.len(), asked.answers.len()),
+            took(0.5),
+            took(0.9),
+            took(0.99),
+            format!("{:.1}", parts as f64 / answered.len().max(1) as f64),
+        ]);
+    }
+}
+
+fn add_worths(table: &mut comfy_table::Table, kind: &Kind, asked: &Asked, world: &World) {
+    let both: Vec<&[Vec<Way>; 2]> = asked
+        .answers
+        .iter()
+        .filter(|a| a.iter().all(|ways| !ways.is_empty()))
+        .collect();
+    for balances in Balances::ALL {
+        let worth: Vec<[Worth; 2]> = both
+            .iter()
+            .map(|a| [0, 1].map(|who| world.worth(&a[who], balances, &CostModel::BALANCED)))
+            .collect();
+        for (who, router) in ROUTERS.into_iter().enumerate() {
+            let mean = |part: fn(&Worth) -> f64| {
+                let sum: f64 = worth.iter().map(|w| part(&w[who])).sum();
+                format!("{:.0}", sum / worth.len().max(1) as f64 / 1_000.0)
+            };
+            let better = worth
+                .iter()
+                .filter(|w| w[who].total() <= w[1 - who].total() * (1.0 + 1e-9))
+                .count();
+            table.add_row([
+                kind.name.to_owned(),
+                both.len().to_string(),
+                balances.name().to_owned(),
+                router.to_owned(),
+                mean(Worth::total),
+                mean(|w| w.fee),
+                mean(|w| w.lock),
+                mean(|w| w.risk),
+                format!("{:.0}%", 100.0 * better as f64 / both.len().max(1) as f64),
+            ]);
+        }
+    }
 }
 
 /// Payers with at least two channels that can send, payees half uniformly and half by degree, amounts
@@ -243,8 +309,7 @@ fn draw(
     world: &World,
     rng: &mut Rng,
     count: usize,
-    from_sat: u64,
-    to_sat: u64,
+    [from_sat, to_sat]: [u64; 2],
 ) -> Vec<Drawn> {
     let mut drawn = Vec::new();
     while drawn.len() < count {
