@@ -85,6 +85,14 @@ pub enum EventKind {
         amount_msat: u64,
         fee_msat: u64,
     },
+    /// An undecided HTLC on a closed channel was failed where it came from, to keep the channel there; what it
+    /// is worth may be lost.
+    HtlcGivenUp {
+        incoming: String,
+        outgoing: String,
+        payment_hash: String,
+        amount_msat: u64,
+    },
     /// The signer refused what a channel needs: it rests until it is unblocked.
     SignerBlocked {
         channel_id: String,

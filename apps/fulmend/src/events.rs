@@ -260,6 +260,17 @@ pub(crate) fn to_api(event: &NumberedEvent) -> api::Event {
             amount_msat: amount.to_msat(),
             fee_msat: fee.to_msat(),
         },
+        Event::HtlcGivenUp {
+            incoming,
+            outgoing,
+            payment_hash,
+            amount,
+        } => api::EventKind::HtlcGivenUp {
+            incoming: incoming.to_string(),
+            outgoing: outgoing.to_string(),
+            payment_hash: payment_hash.to_string(),
+            amount_msat: amount.to_msat(),
+        },
         Event::SignerBlocked {
             channel_id,
             peer,

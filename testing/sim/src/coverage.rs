@@ -64,6 +64,7 @@ const MARKS: &[(&str, &str)] = &[
     ("a payment succeeds", "event: PaymentSucceeded"),
     ("a payment fails", "event: PaymentFailed"),
     ("a payment is forwarded", "event: PaymentForwarded"),
+    ("a small HTLC is given up", "event: HtlcGivenUp"),
     ("an open fails", "event: ChannelOpenFailed"),
     ("a sweep", "event: Swept"),
     ("a resolution ends", "event: ChannelResolved"),

@@ -361,6 +361,20 @@ impl World {
                 ));
             }
             Event::Alert { message } => self.fail(format!("n{host} alerts: {message}")),
+            Event::HtlcGivenUp {
+                payment_hash,
+                amount,
+                ..
+            } => {
+                // Ten ninths of what an HTLC transaction with a coin and change weighs.
+                let most = u64::from(self.highest_feerate) * 1_280;
+                if amount.to_msat() > most {
+                    return self.fail(format!("n{host} gives {amount:?} up, above {most}"));
+                }
+                *self.users.given_up.entry(host).or_default() += amount.to_msat();
+                self.users.given_up_hashes.insert(*payment_hash);
+                self.stats.given_up += 1;
+            }
             Event::SignerBlocked { reason, .. } => {
                 self.fail(format!("n{host}'s signer refused: {reason}"));
             }

@@ -1,6 +1,6 @@
 //! The users of the nodes: what they want, what they were told, and what they remember over every crash.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bitcoin::OutPoint;
 use fulmen_node::CommandId;
@@ -137,6 +137,9 @@ pub(crate) struct Users {
     pub(crate) payments: BTreeMap<PaymentHash, Tracked>,
     /// What forwarding earned each host, in msat.
     pub(crate) earned: BTreeMap<usize, u64>,
+    /// What each host failed upstream though it was undecided on chain, in msat, and for which payments.
+    pub(crate) given_up: BTreeMap<usize, u64>,
+    pub(crate) given_up_hashes: BTreeSet<PaymentHash>,
     /// Where the money of channels lies.
     pub(crate) fundings: BTreeMap<ChannelId, OutPoint>,
     /// Channels that were opened: with the plan.

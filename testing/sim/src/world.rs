@@ -89,6 +89,8 @@ pub struct Stats {
     pub unpaid: u64,
     /// Payments that went through others.
     pub forwards: u64,
+    /// Small HTLCs that were failed upstream undecided.
+    pub given_up: u64,
     /// Channels opened.
     pub channels: u64,
     /// Closes together and by force.
@@ -143,7 +145,7 @@ impl Stats {
         }
     }
 
-    fn fields(&mut self) -> [(&'static str, &mut u64); 27] {
+    fn fields(&mut self) -> [(&'static str, &mut u64); 28] {
         [
             ("steps", &mut self.steps),
             ("messages", &mut self.messages),
@@ -151,6 +153,7 @@ impl Stats {
             ("payments succeeded", &mut self.paid),
             ("payments failed", &mut self.unpaid),
             ("forwards", &mut self.forwards),
+            ("HTLCs given up", &mut self.given_up),
             ("crashes", &mut self.crashes),
             ("batches lost", &mut self.lost_batches),
             ("failed commits", &mut self.failed_commits),

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use bitcoin::{OutPoint, Transaction, TxOut};
 use fulmen_tx::{CounterpartyCommitment, Secp};
-use fulmen_types::{BlockHeight, CommitmentNumber, Feerates, PaymentPreimage, Timestamp};
+use fulmen_types::{BlockHeight, CommitmentNumber, Feerates, HtlcId, PaymentPreimage, Timestamp};
 
 /// What every step knows of the world.
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +110,14 @@ pub enum EnforceInput {
         number: CommitmentNumber,
         /// What the channel wrote when it signed that commitment; `None` if there is none.
         commitment: Option<CounterpartyCommitment>,
+    },
+    /// The HTLC that one of ours was forwarded from is about to be fought for on chain, in a channel that is
+    /// open still: an HTLC of ours that is worth less than such a fight is given up
+    /// ([`crate::EnforceEvent::GivenUp`]), all others go on waiting. Said at each best tip until the HTLC is
+    /// decided.
+    UpstreamDeadline {
+        /// The HTLC, among those that we offered.
+        id: HtlcId,
     },
     /// Time has passed: open requests are repeated, pending transactions broadcast again.
     Tick,

@@ -39,6 +39,7 @@ mod classify;
 mod drive;
 mod evidence;
 mod facts;
+mod give_up;
 mod input;
 mod kinds;
 mod outcomes;

@@ -55,7 +55,7 @@ fn wanted_hashes(resolution: &Resolution) -> BTreeSet<PaymentHash> {
 impl Resolution {
     /// Every HTLC that we offered and that may still matter upstream: those of unrevoked commitments. Those
     /// of older ones were settled before they were revoked.
-    fn offered(&self) -> Vec<CommitmentHtlc> {
+    pub(crate) fn offered(&self) -> Vec<CommitmentHtlc> {
         let htlcs = self.evidence.htlcs().into_iter();
         htlcs
             .filter(|htlc| htlc.offered_by == Side::Local)
@@ -70,15 +70,19 @@ impl Resolution {
             let Some(preimage) = self.state.preimages.get(&htlc.payment_hash).copied() else {
                 continue;
             };
-            // An HTLC that was failed upstream can't be fulfilled there any more.
-            let told_failed = self.state.told_failed.contains(&htlc.id);
-            if !told_failed && self.state.told_fulfilled.insert(htlc.id) {
-                out.push(EnforceOutput::HtlcPreimage {
-                    id: htlc.id,
+            if !self.state.told_fulfilled.insert(htlc.id) {
+                continue;
+            }
+            let id = htlc.id;
+            out.push(if self.state.told_failed.contains(&id) {
+                EnforceOutput::LatePreimage { id, preimage }
+            } else {
+                EnforceOutput::HtlcPreimage {
+                    id,
                     payment_hash: htlc.payment_hash,
                     preimage,
-                });
-            }
+                }
+            });
         }
     }
 

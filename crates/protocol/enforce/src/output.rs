@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use fulmen_signer::BroadcastTx;
 use fulmen_types::{
-    BlockHeight, CommitmentNumber, FeeratePerKw, HtlcId, PaymentHash, PaymentPreimage,
+    BlockHeight, CommitmentNumber, FeeratePerKw, HtlcId, Msat, PaymentHash, PaymentPreimage,
 };
 
 use crate::{
@@ -90,6 +90,13 @@ pub enum EnforceOutput {
         /// Its hash.
         payment_hash: PaymentHash,
     },
+    /// The preimage of an HTLC that was failed upstream: it helps where the HTLC there is on chain by now.
+    LatePreimage {
+        /// The HTLC, among those that we offered.
+        id: HtlcId,
+        /// The preimage.
+        preimage: PaymentPreimage,
+    },
     /// Tell the user.
     Event(EnforceEvent),
     /// Every output is settled and 100 blocks deep; the resolution has deleted its records and is to be
@@ -152,6 +159,16 @@ pub enum EnforceEvent {
         outpoint: OutPoint,
         /// Its value.
         amount: Amount,
+    },
+    /// An HTLC of ours that is undecided is failed upstream, so that the channel there need not be closed:
+    /// should the peer still claim it with its preimage, its amount is lost.
+    GivenUp {
+        /// The HTLC, among those that we offered.
+        id: HtlcId,
+        /// Its hash.
+        payment_hash: PaymentHash,
+        /// What it is worth.
+        amount: Msat,
     },
     /// A claim of ours is in a block.
     Swept {

@@ -27,7 +27,7 @@ use crate::{
 /// of them is spent by the peer.
 const BATCH_MAX: usize = 64;
 /// The weight of a coin and of change beside an HTLC transaction, for deciding what is worth it.
-const COIN_AND_CHANGE_WEIGHT: u64 = 4 * 41 + 108 + 4 * 43 + 42;
+pub(crate) const COIN_AND_CHANGE_WEIGHT: u64 = 4 * 41 + 108 + 4 * 43 + 42;
 
 /// What outputs of one transaction have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -239,6 +239,7 @@ impl Resolution {
             EnforceInput::StoredRecord { number, commitment } => {
                 self.stored_record(number, commitment, ctx.secp, batch);
             }
+            EnforceInput::UpstreamDeadline { id } => self.give_up(id, ctx, &mut out),
             EnforceInput::Tick => {
                 if ctx.now.millis_since(self.run.last_broadcast) >= REBROADCAST_MILLIS {
                     self.run.rebroadcast = true;

@@ -17,6 +17,9 @@ pub(crate) const TIMEOUT_GRACE: u32 = 12;
 /// How long before the expiry of an HTLC that we claim with a preimage our commitment should confirm.
 pub(crate) const SUCCESS_MARGIN: u32 = 6;
 
+/// The greatest share of the value at stake that may go to fees, in percent.
+pub(crate) const MOST_BUDGET_PERCENT: u64 = 90;
+
 /// What a replacement pays more than what it replaces, per weight of its own: the incremental relay feerate
 /// of nodes of all ages.
 const INCREMENT: FeeratePerKw = FeeratePerKw::new(250);
@@ -40,7 +43,7 @@ pub(crate) fn urgency(
 ) -> Urgency {
     let remaining = deadline.map(|d| d.to_u32().saturating_sub(tip.to_u32()));
     let (target, interval, budget_percent) = match remaining {
-        Some(0..=6) => (feerates.urgent, 1, 90),
+        Some(0..=6) => (feerates.urgent, 1, MOST_BUDGET_PERCENT),
         Some(7..=18) => (feerates.normal, 3, 50),
         Some(19..=144) => (feerates.normal, 6, 50),
         Some(_) => (feerates.background, 12, 50),

@@ -433,6 +433,85 @@ fn a_preimage_after_the_failure_says_nothing() {
     assert_eq!(world.alice.failed, [HtlcId::new(0)]);
     world.input_alice(EnforceInput::Preimage(preimage(1)));
     assert!(world.alice.fulfilled.is_empty());
+    // Where the HTLC upstream is on chain as well, it is of use.
+    assert_eq!(world.alice.late, [preimage(1)]);
+    world.mine(1);
+    assert_eq!(world.alice.late.len(), 1);
+}
+
+/// A claim that pays what the HTLC allows, which is less than miners ask for, lies in mempools. When the HTLC that
+/// ours follows from can't wait any longer, the small one is given up and the large one is not, with crashes
+/// and without; and the small one is still claimed once fees have fallen.
+#[test]
+fn a_small_htlc_is_given_up_rather_than_the_channel_upstream() {
+    for crashes in [false, true] {
+        let mut world = World::new(ANCHORS);
+        world.alice.crashes = crashes;
+        let expiry = world.height() + 3;
+        let htlcs = [
+            htlc(0, Side::Local, 3_000, 1, expiry),
+            htlc(1, Side::Local, 90_000, 2, expiry + 1),
+        ];
+        let (alices, _) = world.evidence(&content(CURRENT, &htlcs, 3_000), &[]);
+        world.feerates = feerates(1_500);
+        world.start_alice(alices, Start::ForceClose);
+        world.mine(1);
+        // Nothing is mined any more: neither of the two claims is in a block when the time comes.
+        let press = |world: &mut World, id: u64| {
+            world.input_alice(EnforceInput::UpstreamDeadline {
+                id: HtlcId::new(id),
+            });
+        };
+        press(&mut world, 0);
+        assert!(world.alice.failed.is_empty(), "not before the expiry");
+        for _ in 0..40 {
+            empty_block(&mut world);
+        }
+        assert!(world.alice.failed.is_empty(), "not before it must be");
+        // Who has just started again waits for the next best tip.
+        for id in [1, 0, 1, 0, 0, 1, 1] {
+            empty_block(&mut world);
+            press(&mut world, id);
+        }
+        assert_eq!(world.alice.failed, [HtlcId::new(0)]);
+        let given_up = |world: &World| {
+            let told = world.alice.events.iter().filter_map(|e| match e {
+                EnforceEvent::GivenUp { id, amount, .. } => Some((*id, amount.to_msat())),
+                _ => None,
+            });
+            told.collect::<Vec<_>>()
+        };
+        assert_eq!(given_up(&world), [(HtlcId::new(0), 3_000_000)]);
+        // Its claim goes on.
+        world.mine(8);
+        assert_eq!(world.alice.failed, [HtlcId::new(0), HtlcId::new(1)]);
+        world.mine(250);
+        assert!(world.alice.done);
+    }
+}
+
+/// What is fulfilled, or could be in a block that is not looked at yet, is never given up.
+#[test]
+fn a_preimage_beats_the_deadline_upstream() {
+    let mut world = World::new(ANCHORS);
+    let expiry = world.height() + 2;
+    let htlcs = [htlc(0, Side::Local, 800, 1, expiry)];
+    let (alices, _) = world.evidence(&content(CURRENT, &htlcs, 300), &[]);
+    world.feerates = feerates(3_000);
+    world.start_alice(alices, Start::ForceClose);
+    for _ in 0..4 {
+        empty_block(&mut world);
+    }
+    let deadline = EnforceInput::UpstreamDeadline { id: HtlcId::new(0) };
+    let height = fulmen_types::BlockHeight::new(world.height());
+    world.input_alice(EnforceInput::Disconnected { height });
+    world.input_alice(deadline.clone());
+    assert!(world.alice.failed.is_empty(), "blocks are missing");
+    world.input_alice(EnforceInput::BestTip);
+    world.input_alice(EnforceInput::Preimage(preimage(1)));
+    world.input_alice(deadline);
+    assert!(world.alice.failed.is_empty());
+    assert_eq!(world.alice.fulfilled, [HtlcId::new(0)]);
 }
 
 /// Spends all coins of the wallet's coin script in a block, as another copy of the same wallet could.

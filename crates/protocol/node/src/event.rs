@@ -141,6 +141,19 @@ pub enum Event {
         /// What we earned.
         fee: Msat,
     },
+    /// A forwarded HTLC on a closed channel is undecided, and was failed where it came from, because the channel
+    /// there would have to be closed for it, which costs more. Should the peer still claim it with its
+    /// preimage, its amount is lost.
+    HtlcGivenUp {
+        /// The channel that is open and stays so.
+        incoming: ChannelId,
+        /// The closed channel.
+        outgoing: ChannelId,
+        /// The payment.
+        payment_hash: PaymentHash,
+        /// What may be lost.
+        amount: Msat,
+    },
     /// The signer refused what a channel needs: it rests until it is unblocked. It can still be closed by
     /// force.
     SignerBlocked {
@@ -309,6 +322,18 @@ impl Encode for Event {
                 peer.encode(out);
                 encode_text(reason, out);
             }
+            Self::HtlcGivenUp {
+                incoming,
+                outgoing,
+                payment_hash,
+                amount,
+            } => {
+                out.push(15);
+                incoming.encode(out);
+                outgoing.encode(out);
+                payment_hash.encode(out);
+                amount.encode(out);
+            }
         }
     }
 }
@@ -384,6 +409,12 @@ impl Decode for Event {
                 channel_id: Decode::decode(r)?,
                 peer: Decode::decode(r)?,
                 reason: decode_text(r)?,
+            },
+            15 => Self::HtlcGivenUp {
+                incoming: Decode::decode(r)?,
+                outgoing: Decode::decode(r)?,
+                payment_hash: Decode::decode(r)?,
+                amount: Decode::decode(r)?,
             },
             _ => return Err(DecodeError::InvalidValue("event of a newer version")),
         })

@@ -84,6 +84,14 @@ impl Decode for NodeLink {
     }
 }
 
+/// The HTLC that one of ours was forwarded from, by its link.
+pub(crate) fn forwarded_from(link: &[u8]) -> Option<IncomingRef> {
+    match NodeLink::from_bytes(link).ok()?.link {
+        HtlcLink::Forward { incoming } => Some(incoming),
+        HtlcLink::Payment { .. } => None,
+    }
+}
+
 impl Node {
     /// An HTLC of a peer is irrevocably committed: the signer reads its onion with us.
     pub(crate) fn incoming_htlc(

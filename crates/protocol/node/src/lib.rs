@@ -14,6 +14,7 @@ mod config;
 mod effects;
 mod event;
 mod events;
+mod give_up;
 mod gossip_glue;
 mod htlcs;
 mod input;

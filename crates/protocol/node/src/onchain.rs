@@ -15,6 +15,7 @@ use crate::{
     channels::OutgoingFailure,
     effects::{ActionKind, NoteLevel, ReleaseClass, Scope},
     event::Event,
+    htlcs::forwarded_from,
     input::{Block, BlockId},
     node::Node,
     port::{Answer, Ask, BroadcastAnswer, CoinPurpose, CoinRequest, WalletError},
@@ -174,6 +175,7 @@ impl Node {
         for keys_id in ids {
             self.resolution_input(step, keys_id, EnforceInput::BestTip);
         }
+        self.press_upstream(step);
         self.archive_expired_invoices(step);
         self.slot_is_free(step);
     }
@@ -338,6 +340,14 @@ impl Node {
                     self.outgoing_failed(step, &link, OutgoingFailure::OnChain);
                 }
             }
+            EnforceOutput::LatePreimage { id, preimage } => {
+                let link = self.outgoing_link(keys_id, id);
+                if let Some(incoming) = link.as_deref().and_then(forwarded_from) {
+                    // In a channel that is open the failure stands: the HTLC was worth less than a close.
+                    let upstream = ChannelKeysId::new(incoming.channel);
+                    self.resolution_input(step, upstream, EnforceInput::Preimage(preimage));
+                }
+            }
             EnforceOutput::Event(event) => self.resolution_event(step, keys_id, &event),
             EnforceOutput::Done => self.resolution_done(step, keys_id),
         }
@@ -415,6 +425,13 @@ impl Node {
                     "channel {channel_id}: {outpoint} of {amount} costs more to claim than it is worth"
                 );
                 step.note(NoteLevel::Info, text);
+            }
+            EnforceEvent::GivenUp {
+                id,
+                payment_hash,
+                amount,
+            } => {
+                self.htlc_given_up(step, keys_id, *id, *payment_hash, *amount);
             }
             EnforceEvent::Swept {
                 txid, amount, fee, ..

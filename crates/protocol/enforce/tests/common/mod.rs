@@ -105,6 +105,8 @@ pub struct Party {
     pub watched: BTreeSet<OutPoint>,
     pub fulfilled: Vec<HtlcId>,
     pub failed: Vec<HtlcId>,
+    /// Preimages of what had failed.
+    pub late: Vec<PaymentPreimage>,
     pub events: Vec<EnforceEvent>,
     pub refusals: Vec<String>,
     pub sent: Vec<Vec<Transaction>>,
@@ -426,6 +428,7 @@ impl Party {
             watched: BTreeSet::new(),
             fulfilled: Vec::new(),
             failed: Vec::new(),
+            late: Vec::new(),
             events: Vec::new(),
             refusals: Vec::new(),
             sent: Vec::new(),
@@ -628,6 +631,11 @@ impl Party {
             EnforceOutput::HtlcFailed { id, .. } => {
                 assert!(!self.fulfilled.contains(&id) && !self.failed.contains(&id));
                 self.failed.push(id);
+                None
+            }
+            EnforceOutput::LatePreimage { id, preimage } => {
+                assert!(self.failed.contains(&id));
+                self.late.push(preimage);
                 None
             }
             EnforceOutput::Event(event) => {
