@@ -151,7 +151,10 @@ pub struct Paid {
 #[derive(Clone, Debug)]
 struct Part {
     source: IncomingRef,
+    /// What has arrived.
     amount: Msat,
+    /// What the payer meant to arrive; a node on the way may have given more.
+    intended: Msat,
     shared_secret: SharedSecret,
     cltv_expiry: CltvExpiry,
 }
@@ -289,6 +292,10 @@ impl Invoices {
     }
 
     /// Takes an HTLC that is for us. The same HTLC again changes nothing.
+    ///
+    /// HTLCs are judged in their order (BOLT 4, Basic Multi-Part Payments). One that is the whole payment ends
+    /// it at once, and what comes after it is refused: an invoice is paid once. One that comes while parts
+    /// wait joins them, whoever sent it, and all are taken as soon as they make up the total.
     pub fn receive(
         &mut self,
         htlc: &ReceivedHtlc,
@@ -299,6 +306,7 @@ impl Invoices {
         let part = Part {
             source: htlc.source,
             amount: htlc.amount,
+            intended: htlc.payload.amt_to_forward,
             shared_secret: htlc.shared_secret.clone(),
             cltv_expiry: htlc.cltv_expiry,
         };
@@ -320,14 +328,17 @@ impl Invoices {
             return Received::default();
         }
         set.parts.push(part);
-        let sum = set
-            .parts
-            .iter()
-            .fold(Msat::ZERO, |sum, part| sum.saturating_add(part.amount));
-        if sum < set.total {
+        let sum = |amount: fn(&Part) -> Msat| {
+            let amounts = set.parts.iter().map(amount);
+            amounts.fold(Msat::ZERO, Msat::saturating_add)
+        };
+        // BOLT 4: what counts is what the payer meant. Were the preimage out before its last part has arrived,
+        // who is on the way of that part could keep it.
+        if sum(|part| part.intended) < set.total {
             return Received::default();
         }
-        self.complete(htlc.payment_hash, sum, now, batch)
+        let arrived = sum(|part| part.amount);
+        self.complete(htlc.payment_hash, arrived, now, batch)
     }
 
     /// Fails payments whose parts did not all arrive in time (`mpp_timeout`), and parts that come too

@@ -136,6 +136,50 @@ fn parts_are_taken_together_or_not_at_all() {
     assert_eq!(payee.receive(&part(4, FULL, FULL), 8), refused(4, FULL));
 }
 
+/// An invoice that two pay at once: two whole payments are never taken for one of twice the amount.
+#[test]
+fn of_two_who_pay_the_whole_the_first_has_paid() {
+    let mut payee = Payee::new(invoice());
+    assert_eq!(payee.receive(&part(1, FULL, FULL), 5), [(1, None)]);
+    assert_eq!(payee.receive(&part(2, FULL, FULL), 5), refused(2, FULL));
+    let status = payee.invoices.get(&PREIMAGE.payment_hash()).unwrap().status;
+    let (amount, at) = (Msat::new(FULL), secs(5));
+    assert_eq!(status, InvoiceStatus::Paid { amount, at });
+    // Nor after a restart.
+    let records: Vec<_> = payee.store.clone().into_iter().collect();
+    let records = records.iter().map(|(k, v)| (k.as_slice(), v.as_slice()));
+    payee.invoices = Invoices::restore(records).unwrap();
+    assert_eq!(payee.receive(&part(2, FULL, FULL), 6), refused(2, FULL));
+    // A payer in parts and one of the whole: HTLCs that are there together are one set, all of it or nothing.
+    let mut payee = Payee::new(invoice());
+    assert_eq!(payee.receive(&part(1, 4_000_000, FULL), 5), []);
+    assert_eq!(
+        payee.receive(&part(2, FULL, FULL), 5),
+        [(1, None), (2, None)]
+    );
+    assert_eq!(
+        payee.receive(&part(3, 6_000_000, FULL), 5),
+        refused(3, 6_000_000)
+    );
+}
+
+/// A node on the way that gives more than it should can't make us show the preimage before the last part.
+#[test]
+fn more_than_was_meant_does_not_complete_a_payment() {
+    let mut payee = Payee::new(invoice());
+    let mut generous = part(1, 4_000_000, FULL);
+    generous.amount = Msat::new(7_000_000);
+    assert_eq!(payee.receive(&generous, 5), []);
+    assert_eq!(payee.receive(&part(2, 3_000_000, FULL), 5), []);
+    assert_eq!(
+        payee.receive(&part(3, 3_000_000, FULL), 5),
+        [(1, None), (2, None), (3, None)]
+    );
+    let status = payee.invoices.get(&PREIMAGE.payment_hash()).unwrap().status;
+    let (amount, at) = (Msat::new(13_000_000), secs(5));
+    assert_eq!(status, InvoiceStatus::Paid { amount, at });
+}
+
 #[test]
 fn parts_that_stay_alone_are_given_back_after_a_minute() {
     let mut payee = Payee::new(invoice());
