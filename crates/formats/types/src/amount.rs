@@ -112,6 +112,13 @@ impl fmt::Display for Msat {
 }
 
 impl Encode for Msat {
+    const LEN: Option<usize> = u64::LEN;
+
+    #[inline]
+    fn write_to(&self, out: &mut [u8]) {
+        self.0.write_to(out);
+    }
+
     #[inline]
     fn encode(&self, out: &mut alloc::vec::Vec<u8>) {
         self.0.encode(out);

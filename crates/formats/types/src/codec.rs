@@ -51,8 +51,16 @@ impl core::error::Error for DecodeError {}
 
 /// A value with one encoding.
 pub trait Encode {
+    /// The length of the encoding where it is the same for all values: such fields of a message are gathered before
+    /// they are appended, at once.
+    const LEN: Option<usize> = None;
+
     /// Appends the encoding to `out`.
     fn encode(&self, out: &mut Vec<u8>);
+
+    /// Fills `out`, of [`Encode::LEN`] bytes, with the encoding. Without a fixed length it does nothing.
+    #[inline]
+    fn write_to(&self, _out: &mut [u8]) {}
 
     /// The encoding on its own.
     fn to_bytes(&self) -> Vec<u8> {
@@ -151,9 +159,16 @@ impl<'a> Reader<'a> {
 macro_rules! integers {
     ($($int:ty),*) => {$(
         impl Encode for $int {
+            const LEN: Option<usize> = Some(size_of::<$int>());
+
             #[inline]
             fn encode(&self, out: &mut Vec<u8>) {
                 out.extend_from_slice(&self.to_be_bytes());
+            }
+
+            #[inline]
+            fn write_to(&self, out: &mut [u8]) {
+                out.copy_from_slice(&self.to_be_bytes());
             }
         }
 
@@ -259,7 +274,10 @@ impl<const N: usize> Decode for [u8; N] {
 impl Encode for Vec<u8> {
     #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self);
+        // Most such fields are empty: this saves the call that copies nothing.
+        if !self.is_empty() {
+            out.extend_from_slice(self);
+        }
     }
 }
 
@@ -421,6 +439,13 @@ impl<A: Decode, B: Decode> Decode for (A, B) {
 }
 
 impl Encode for PublicKey {
+    const LEN: Option<usize> = Some(33);
+
+    #[inline]
+    fn write_to(&self, out: &mut [u8]) {
+        out.copy_from_slice(&self.serialize());
+    }
+
     #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.serialize());
@@ -437,6 +462,13 @@ impl Decode for PublicKey {
 
 /// 64 bytes, `r` then `s`.
 impl Encode for ecdsa::Signature {
+    const LEN: Option<usize> = Some(64);
+
+    #[inline]
+    fn write_to(&self, out: &mut [u8]) {
+        out.copy_from_slice(&self.serialize_compact());
+    }
+
     #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.serialize_compact());
@@ -501,9 +533,16 @@ macro_rules! hashes {
 hashes!(Txid, BlockHash, bitcoin::hashes::sha256::Hash);
 
 impl Encode for ChainHash {
+    const LEN: Option<usize> = Some(32);
+
     #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.as_bytes());
+    }
+
+    #[inline]
+    fn write_to(&self, out: &mut [u8]) {
+        out.copy_from_slice(self.as_bytes());
     }
 }
 

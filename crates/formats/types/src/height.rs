@@ -29,6 +29,13 @@ macro_rules! number {
         }
 
         impl Encode for $name {
+            const LEN: Option<usize> = <$inner>::LEN;
+
+            #[inline]
+            fn write_to(&self, out: &mut [u8]) {
+                self.0.write_to(out);
+            }
+
             #[inline]
             fn encode(&self, out: &mut alloc::vec::Vec<u8>) {
                 self.0.encode(out);

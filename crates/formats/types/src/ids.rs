@@ -59,9 +59,16 @@ macro_rules! bytes_id {
         }
 
         impl Encode for $name {
+            const LEN: Option<usize> = Some($len);
+
             #[inline]
             fn encode(&self, out: &mut Vec<u8>) {
                 out.extend_from_slice(&self.0);
+            }
+
+            #[inline]
+            fn write_to(&self, out: &mut [u8]) {
+                out.copy_from_slice(&self.0);
             }
         }
 
@@ -265,6 +272,13 @@ impl FromStr for ShortChannelId {
 }
 
 impl Encode for ShortChannelId {
+    const LEN: Option<usize> = u64::LEN;
+
+    #[inline]
+    fn write_to(&self, out: &mut [u8]) {
+        self.0.write_to(out);
+    }
+
     #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         self.0.encode(out);

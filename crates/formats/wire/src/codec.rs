@@ -11,8 +11,59 @@ use fulmen_types::{
 
 /// How a field of the payload is written and read.
 pub(crate) trait FieldCodec<T> {
+    /// See [`Encode::LEN`].
+    const LEN: Option<usize> = None;
+
     fn put(value: &T, out: &mut Vec<u8>);
+
+    /// See [`Encode::write_to`].
+    #[inline]
+    fn write_to(_value: &T, _out: &mut [u8]) {}
+
     fn get(r: &mut Reader<'_>) -> Result<T, DecodeError>;
+}
+
+/// Gathers fields of fixed lengths, so that they are appended at once. All lengths are known when it is compiled.
+pub(crate) struct Gathered {
+    bytes: [u8; Self::MOST],
+    len: usize,
+}
+
+impl Gathered {
+    /// The numbers of a `channel_update` one after the other.
+    const MOST: usize = 40;
+    /// What is longer is appended at once by itself.
+    const SMALL: usize = 8;
+
+    #[inline]
+    pub(crate) const fn new() -> Self {
+        Self {
+            bytes: [0; Self::MOST],
+            len: 0,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn put<T, C: FieldCodec<T>>(&mut self, value: &T, out: &mut Vec<u8>) {
+        if let Some(len) = C::LEN
+            && len <= Self::SMALL
+        {
+            if self.len + len > Self::MOST {
+                self.flush(out);
+            }
+            C::write_to(value, &mut self.bytes[self.len..self.len + len]);
+            self.len += len;
+        } else {
+            self.flush(out);
+            C::put(value, out);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn flush(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.bytes[..self.len]);
+        self.len = 0;
+    }
 }
 
 /// How a record of the TLV stream is written and read.
@@ -25,9 +76,16 @@ pub(crate) trait TlvCodec<F> {
 pub(crate) struct Own;
 
 impl<T: Encode + Decode> FieldCodec<T> for Own {
+    const LEN: Option<usize> = T::LEN;
+
     #[inline]
     fn put(value: &T, out: &mut Vec<u8>) {
         value.encode(out);
+    }
+
+    #[inline]
+    fn write_to(value: &T, out: &mut [u8]) {
+        value.write_to(out);
     }
 
     #[inline]

@@ -31,11 +31,11 @@ macro_rules! message {
         impl fulmen_types::codec::Encode for $name {
             #[inline]
             fn encode(&self, out: &mut alloc::vec::Vec<u8>) {
+                let mut gathered = $crate::codec::Gathered::new();
                 $(
-                    <$crate::macros::codec_of!($($codec)?) as $crate::codec::FieldCodec<$ty>>::put(
-                        &self.$field, out,
-                    );
+                    gathered.put::<$ty, $crate::macros::codec_of!($($codec)?)>(&self.$field, out);
                 )*
+                gathered.flush(out);
                 #[allow(unused_mut, unused_variables)]
                 let mut tlvs = fulmen_types::codec::TlvWriter::new(out);
                 $(
