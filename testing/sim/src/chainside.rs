@@ -40,6 +40,7 @@ impl World {
         self.close_in_silence();
         self.raise_market();
         self.trouble_mempool();
+        self.cycle_claims();
         for _ in 0..blocks {
             self.mine_one();
             self.note_spends();

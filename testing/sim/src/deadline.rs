@@ -23,6 +23,8 @@ const FULFIL_BLOCKS: u32 = 18;
 /// How long a channel may be open beyond such a deadline: a node may be down, wait for its peer after a start, or
 /// learn the preimage late. It is less than what is left to it then.
 const OVERDUE_BLOCKS: u32 = 12;
+/// The least `cltv_expiry_delta`, less what is left of it when a small HTLC is given up.
+const GIVE_UP_BLOCKS: u32 = 34 - 6;
 /// Reorganisations replace no more blocks.
 const DEEPEST_REORG: u32 = 2;
 
@@ -172,6 +174,20 @@ impl World {
         )
     }
 
+    /// Whether an HTLC is small, and has expired so long ago that the one that it was forwarded from is about to.
+    fn may_be_given_up(&self, index: usize, htlc: &HtlcView) -> bool {
+        let node = self.hosts[index].node.as_ref();
+        let tip = node.map_or(0, |node| node.chain_tip()[0].height.to_u32());
+        let is_late = htlc.cltv_expiry.to_u32() + GIVE_UP_BLOCKS <= tip;
+        is_late && htlc.amount.to_msat() <= self.most_given_up()
+    }
+
+    /// The greatest amount that a node may give up, in msat: ten ninths of what an HTLC transaction with a coin and
+    /// change weighs, at the highest feerate of the run.
+    pub(crate) fn most_given_up(&self) -> u64 {
+        u64::from(self.highest_feerate) * 1_280
+    }
+
     /// HTLCs that somebody counts on no more are removed irrevocably, or their channel ended in a block that
     /// stays.
     fn check_given_up(
@@ -188,6 +204,9 @@ impl World {
             let Some(htlc) = channel.htlcs().into_iter().find(is_out) else {
                 continue;
             };
+            if self.may_be_given_up(index, &htlc) {
+                continue;
+            }
             let channel_id = channel.channel_id();
             let depth = self.depth_of(index, &channel);
             if depth.is_none_or(|depth| depth <= DEEPEST_REORG) {

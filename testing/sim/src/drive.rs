@@ -477,7 +477,13 @@ impl World {
                 }
             }
         }
-        let answer = answer.unwrap_or_else(|| self.submit(&txs));
+        let answer = answer.unwrap_or_else(|| {
+            if self.holds_back(index) {
+                BroadcastAnswer::Accepted
+            } else {
+                self.submit(&txs)
+            }
+        });
         let ids: Vec<Txid> = txs.iter().map(Transaction::compute_txid).collect();
         self.say(format!("n{index} broadcasts {ids:?}: {answer:?}"));
         if let BroadcastAnswer::Other(why) = &answer {

@@ -22,6 +22,7 @@
 mod chainside;
 mod check;
 mod coverage;
+mod cycler;
 mod deadline;
 mod diagram;
 mod disk;

@@ -69,9 +69,11 @@ impl World {
         let lasted = self.now - self.phase_since;
         // An outage longer than every deadline may have begun at the end of the payments.
         let outage = match self.plan.villain.map(|v| v.trick) {
-            Some(Trick::LongOutage { blocks } | Trick::AbsentSigner { blocks }) => {
-                u64::from(blocks) * self.plan.block_interval
-            }
+            Some(
+                Trick::LongOutage { blocks }
+                | Trick::AbsentSigner { blocks }
+                | Trick::Cycler { blocks, .. },
+            ) => u64::from(blocks) * self.plan.block_interval,
             _ => 0,
         };
         if lasted > PATIENCE + outage {

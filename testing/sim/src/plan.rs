@@ -57,6 +57,15 @@ pub enum Trick {
         #[serde(default)]
         closes: Option<u32>,
     },
+    /// From the moment that it would show a preimage it says nothing more to anybody, and broadcasts nothing for so
+    /// many blocks. Until then it throws claims of HTLCs that its peers had offered out of mempools,
+    /// before each block, as by a claim with the preimage that is itself replaced again.
+    Cycler {
+        /// How often of a thousand times it wins the race for a block.
+        permille: u64,
+        /// For how long.
+        blocks: u32,
+    },
     /// So many of a thousand of its messages are changed, dropped, doubled or replaced by earlier ones.
     Mutator {
         /// How many.
@@ -87,6 +96,7 @@ impl Trick {
             Self::OldBackup | Self::LongOutage { .. } | Self::AbsentSigner { .. } => true,
             Self::Revoked
             | Self::Silent { .. }
+            | Self::Cycler { .. }
             | Self::Mutator { .. }
             | Self::Liar
             | Self::Flooder => false,
@@ -296,7 +306,11 @@ fn draw_villain(rng: &mut Rng, plan: &Plan) -> Option<Villain> {
     let blocks = u32::try_from(blocks).unwrap_or(3);
     let trick = match draw {
         0..400 => return None,
-        400..600 => Trick::Revoked,
+        400..550 => Trick::Revoked,
+        550..600 => Trick::Cycler {
+            permille: rng.between(300, 900),
+            blocks: 40 + blocks,
+        },
         600..700 => Trick::Silent {
             blocks: rng.chance(600).then_some(blocks),
             closes: rng.chance(500).then_some(blocks / 6),

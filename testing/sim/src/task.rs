@@ -366,8 +366,7 @@ impl World {
                 amount,
                 ..
             } => {
-                // Ten ninths of what an HTLC transaction with a coin and change weighs.
-                let most = u64::from(self.highest_feerate) * 1_280;
+                let most = self.most_given_up();
                 if amount.to_msat() > most {
                     return self.fail(format!("n{host} gives {amount:?} up, above {most}"));
                 }

@@ -32,6 +32,7 @@ impl World {
         if self.is_suspect(from) {
             self.remember(&bytes);
         }
+        self.begin_to_cycle(from, &bytes);
         if !self.is_villain(from) {
             return vec![bytes];
         }

@@ -41,7 +41,7 @@ pub(crate) struct Villainy {
     /// It has begun, and nobody expects anything of it any more.
     pub(crate) on: bool,
     /// It was allowed to begin, and waits for the moment.
-    waits: bool,
+    pub(crate) waits: bool,
     tries: u32,
     /// It can't be reached by anybody.
     hidden: bool,
@@ -49,6 +49,10 @@ pub(crate) struct Villainy {
     silent_until: Option<u32>,
     /// At this height it closes its channels by force, without a word.
     closes_at: Option<u32>,
+    /// Until this height it broadcasts nothing and throws its peers' claims out of mempools.
+    pub(crate) cycles_until: Option<u32>,
+    /// How often it did so, by the output that was to be claimed.
+    pub(crate) cycled: BTreeMap<OutPoint, u32>,
     /// Old states of its disk.
     snapshots: Vec<Disk>,
     seen: u64,
@@ -126,7 +130,7 @@ impl World {
         match trick {
             Trick::Revoked => self.go_back(host, true),
             Trick::OldBackup => self.go_back(host, false),
-            Trick::Silent { .. } => self.villainy.waits = true,
+            Trick::Silent { .. } | Trick::Cycler { .. } => self.villainy.waits = true,
             Trick::Mutator { .. } | Trick::Liar => self.turn(host),
             Trick::Flooder => {
                 if !self.villainy.on {
@@ -149,7 +153,7 @@ impl World {
     }
 
     /// From now on the host is the villain, and all of its channels may end by force.
-    fn turn(&mut self, host: usize) {
+    pub(crate) fn turn(&mut self, host: usize) {
         self.villainy.on = true;
         self.stats.villains += 1;
         let trick = self.plan.villain.map(|v| v.trick);
@@ -171,17 +175,22 @@ impl World {
         if !self.villainy.waits || !self.is_suspect(index) || !self.rng.chance(200) {
             return;
         }
-        self.villainy.waits = false;
         if let Some(Villain {
             trick: Trick::Silent { blocks, closes },
             ..
         }) = self.plan.villain
         {
+            self.villainy.waits = false;
             self.turn(index);
-            let until = blocks.map_or(u32::MAX, |blocks| self.chain.height() + blocks);
-            self.villainy.silent_until = Some(until);
+            self.hush(blocks);
             self.villainy.closes_at = closes.map(|blocks| self.chain.height() + blocks);
         }
+    }
+
+    /// Nothing that the villain says arrives any more, for so many blocks or for ever.
+    pub(crate) fn hush(&mut self, blocks: Option<u32>) {
+        let until = blocks.map_or(u32::MAX, |blocks| self.chain.height() + blocks);
+        self.villainy.silent_until = Some(until);
     }
 
     /// Before each block: who is silent may go on chain now, and its peers hear of it from there.

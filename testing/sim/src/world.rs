@@ -121,6 +121,8 @@ pub struct Stats {
     pub villains: u64,
     /// Revoked commitments that were confirmed.
     pub breaches: u64,
+    /// Claims that a villain threw out of the mempool.
+    pub cycled: u64,
     /// Hosts with more bad luck than the budget allows.
     pub unlucky: u64,
     /// Messages that were changed, dropped, doubled or made up.
@@ -145,7 +147,7 @@ impl Stats {
         }
     }
 
-    fn fields(&mut self) -> [(&'static str, &mut u64); 28] {
+    fn fields(&mut self) -> [(&'static str, &mut u64); 29] {
         [
             ("steps", &mut self.steps),
             ("messages", &mut self.messages),
@@ -172,6 +174,7 @@ impl Stats {
             ("of them with HTLCs", &mut self.forced_in_flight),
             ("villains", &mut self.villains),
             ("breaches", &mut self.breaches),
+            ("claims cycled out", &mut self.cycled),
             ("twisted messages", &mut self.mutated),
             ("restarts compared", &mut self.restores),
             ("runs with bad luck beyond the budget", &mut self.unlucky),
