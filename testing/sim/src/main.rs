@@ -89,7 +89,22 @@ fn one(plan: Plan, arguments: &Arguments) -> ExitCode {
     }
     if arguments.shrink {
         let most = Duration::from_secs(arguments.patience);
-        let Some((plan, failure)) = fulmen_sim::shrink(&plan, most) else {
+        let tell = |plan: &Plan| {
+            let Plan {
+                nodes,
+                channels,
+                payments,
+                ..
+            } = plan;
+            let mut faults = plan.faults;
+            let kinds = faults.kinds().iter().filter(|(_, most)| **most > 0).count();
+            eprintln!(
+                "{nodes} nodes, {} channels, {} payments, {kinds} kinds of faults",
+                channels.len(),
+                payments.len()
+            );
+        };
+        let Some((plan, failure)) = fulmen_sim::shrink(&plan, most, tell) else {
             eprintln!("this plan does not fail");
             return ExitCode::FAILURE;
         };

@@ -6,21 +6,24 @@ use crate::{Options, plan::Plan, run_plan};
 
 /// How many other streams of chance a smaller plan is tried with: what is left out changes all that follows.
 const STREAMS: u64 = 4;
+/// How many words two failures must share.
+const ALIKE: usize = 5;
 
-/// The smallest plan found in the given time whose run fails as that of `plan` does, and how.
+/// The smallest plan found in the given time whose run fails as that of `plan` does, and how. `found` hears of each
+/// plan that is smaller than the last.
 ///
 /// Two failures count as the same when they begin alike. `None` if the plan does not fail at all.
-pub fn shrink(plan: &Plan, most: Duration) -> Option<(Plan, String)> {
+pub fn shrink(plan: &Plan, most: Duration, mut found: impl FnMut(&Plan)) -> Option<(Plan, String)> {
     let end = Instant::now() + most;
     let failure = fails(plan)?;
     let like = beginning(&failure);
     let mut best = (plan.clone(), failure);
     loop {
         let smaller = candidates(&best.0).into_iter().find_map(|candidate| {
-            if Instant::now() > end {
-                return None;
-            }
             (0..STREAMS).find_map(|stream| {
+                if Instant::now() > end {
+                    return None;
+                }
                 let mut plan = candidate.clone();
                 plan.seed = plan.seed.wrapping_add(stream);
                 let failure = fails(&plan)?;
@@ -28,7 +31,10 @@ pub fn shrink(plan: &Plan, most: Duration) -> Option<(Plan, String)> {
             })
         });
         match smaller {
-            Some(smaller) => best = smaller,
+            Some(smaller) => {
+                found(&smaller.0);
+                best = smaller;
+            }
             None => return Some(best),
         }
     }
@@ -38,13 +44,12 @@ fn fails(plan: &Plan) -> Option<String> {
     run_plan(plan.clone(), Options::default()).failure
 }
 
-/// The words of a failure without its numbers and what follows them.
+/// The first words of a failure, without those that name a host, a number or a hash.
 fn beginning(failure: &str) -> String {
-    failure
-        .chars()
-        .filter(|c| c.is_alphabetic() || *c == ' ')
-        .take(24)
-        .collect()
+    let words = failure.split_whitespace();
+    let is_name = |word: &&str| word.chars().any(|c| c.is_ascii_digit());
+    let words: Vec<&str> = words.filter(|word| !is_name(word)).take(ALIKE).collect();
+    words.join(" ")
 }
 
 /// Plans that lack something: the greatest cuts first.
@@ -79,7 +84,10 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     }
     add(&|plan| plan.nodes = used_hosts(plan));
     add(&|plan| plan.close_in_flight = None);
+    add(&|plan| plan.market_rises = false);
     add(&|plan| plan.fee_market = false);
+    add(&|plan| plan.payments.iter_mut().for_each(|p| p.timeout_secs = None));
+    add(&|plan| plan.payments.iter_mut().for_each(|p| p.again = None));
     add(&|plan| plan.faults_at_open = false);
     add(&|plan| plan.faults_at_close = false);
     add(&|plan| plan.feerate_change = 0);

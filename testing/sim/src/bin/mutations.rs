@@ -257,13 +257,13 @@ impl Simulator {
             eprintln!("  not found in {range} within {seconds} s; last found by {words:?}");
             return Ok(None);
         };
-        let other = if by.contains(words.as_str()) {
-            String::new()
+        let by = if by.contains(words.as_str()) {
+            words.clone()
         } else {
-            format!("; last time it was {words:?}")
+            let by: String = by.chars().take(SHOWN).collect();
+            format!("{by} (last time: {words})")
         };
-        let by: String = by.chars().take(SHOWN).collect();
-        eprintln!("  seed {seed} after {seconds} s: {by}{other}");
+        eprintln!("  seed {seed} after {seconds} s: {by}");
         Ok(Some(Found { seed, by }))
     }
 
