@@ -39,7 +39,10 @@ const MARKS: &[(&str, &str)] = &[
         "a closing transaction is taken back",
         "a reorganisation took",
     ),
-    ("our state is old and we know it", "Stale"),
+    (
+        "our state is old and we know it",
+        "has proved that our state is old",
+    ),
     (
         "the peer's state is newer than ours",
         "is newer than our state",
