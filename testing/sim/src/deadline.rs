@@ -195,20 +195,10 @@ impl World {
         index: usize,
         is_meant: impl Fn(&HtlcLink) -> bool,
     ) -> Result<(), String> {
-        let host = &self.hosts[index];
-        let tip = host
-            .node
-            .as_ref()
-            .map_or(0, |node| node.chain_tip()[0].height.to_u32());
-        // A channel upstream is worth more than such an HTLC, which is told to have been given up.
-        let may_be_lost = |htlc: &HtlcView| {
-            htlc.cltv_expiry.to_u32() <= tip && htlc.amount.to_msat() <= self.most_given_up()
-        };
-        for channel in host.channels_on_disk() {
+        for channel in self.hosts[index].channels_on_disk() {
             let is_out = |htlc: &HtlcView| {
                 htlc.offered_by == Side::Local
                     && htlc.state != UpdateState::Add
-                    && !may_be_lost(htlc)
                     && link_of(htlc).is_some_and(|link| is_meant(&link))
             };
             let Some(htlc) = channel.htlcs().into_iter().find(is_out) else {
@@ -228,12 +218,6 @@ impl World {
             }
         }
         Ok(())
-    }
-
-    /// The most that an HTLC may be worth, in msat, that is given up before it is decided: ten ninths of what an HTLC
-    /// transaction with a coin and change costs.
-    pub(crate) fn most_given_up(&self) -> u64 {
-        u64::from(self.highest_feerate) * 1_280
     }
 
     fn depth_of(&self, index: usize, channel: &Channel) -> Option<u32> {
