@@ -107,3 +107,19 @@ fn used_hosts(plan: &Plan) -> usize {
     let last = channels.chain(payments).chain(villain).max();
     last.map_or(2, |last| (last + 1).max(2))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_alike_whatever_hosts_and_hashes_they_name() {
+        let one = beginning("n3: at height 224 29a0443accc8 is open, and HtlcView { .. } should");
+        let other = beginning("n5: at height 386 c6d390c50d1f is open, and HtlcView { .. } should");
+        assert_eq!(one, other);
+        assert_ne!(
+            one,
+            beginning("n5 lost 12 msat on chain, and fees explain 1 to 2")
+        );
+    }
+}
