@@ -12,7 +12,7 @@ use crate::{
     world::{Happening, World},
 };
 
-/// How many blocks a node that is up is behind at most before it hears of the next at once.
+/// How many blocks a node that is up is behind at most before it hears of all of them at once.
 const MOST_BEHIND: u32 = 2;
 /// Feerates stay below, in sat per 1000 weight units.
 const HIGHEST_FEERATE: u32 = 20_000;
@@ -193,12 +193,14 @@ impl World {
     pub(crate) fn ask_chain(&mut self, index: usize) {
         let known = self.hosts[index].node.as_ref().map(|n| n.chain_tip()[0]);
         let known = known.map_or(0, |tip| tip.height.to_u32());
-        // Late, but not ever later: what is two blocks behind catches up.
-        let is_behind = self.chain.height() > known + MOST_BEHIND;
-        let most = if is_behind {
+        // Late, but not ever later: who is too far behind catches up, to the best block.
+        let behind = self.chain.height().saturating_sub(known);
+        let host = &mut self.hosts[index];
+        host.catches_up = behind > MOST_BEHIND || (host.catches_up && behind > 0);
+        let most = if host.catches_up {
             0
         } else {
-            self.faults.block_delay * self.hosts[index].lag
+            self.faults.block_delay * host.lag
         };
         let delay = 1 + self.delay(most);
         let host = &mut self.hosts[index];

@@ -89,6 +89,8 @@ pub(crate) struct Host {
     pub(crate) scripts: BTreeSet<ScriptBuf>,
     /// Whether the next block is on its way already.
     pub(crate) chain_step: bool,
+    /// Whether it was too far behind, and hears of blocks at once until it is not.
+    pub(crate) catches_up: bool,
     /// How many times longer than those of others the delays of its blocks may be.
     pub(crate) lag: u64,
     /// Until when its signer and wallet are away.

@@ -14,7 +14,7 @@ const TWICE: u64 = 20;
 #[derive(Debug, Parser)]
 #[command(
     version,
-    after_help = "Examples:\n  fulmen-sim --seed 7               one run, with its trace\n  fulmen-sim --seed 7 --plan        what that run is like, without running it\n  fulmen-sim --seed 7 --diagram     its messages as a Mermaid sequence diagram\n  fulmen-sim --seed 7 --shrink      the smallest plan that fails like it, to be kept in testing/sim/plans\n  fulmen-sim --file FILE            the run of a plan that was kept\n  fulmen-sim --seeds 0..1000        many runs, and a summary\n  fulmen-sim --seeds 0..1000 --keep-going --coverage   not stopping at failures, and what was reached"
+    after_help = "Examples:\n  fulmen-sim --seed 7               one run, with its trace\n  fulmen-sim --seed 7 --plan        what that run is like, without running it\n  fulmen-sim --seed 7 --diagram     its messages as a Mermaid sequence diagram\n  fulmen-sim --seed 7 --shrink      the smallest plan that fails like it, to be kept in testing/sim/plans\n  fulmen-sim --file FILE            the run of a plan that was kept\n  fulmen-sim --script FILE          the run that a fuzzing engine found\n  fulmen-sim --seeds 0..1000        many runs, and a summary\n  fulmen-sim --seeds 0..1000 --keep-going --coverage   not stopping at failures, and what was reached"
 )]
 struct Arguments {
     /// Run this seed and print what happens
@@ -23,6 +23,9 @@ struct Arguments {
     /// Run the plan of a file and print what happens
     #[arg(long, group = "what", value_name = "FILE")]
     file: Option<PathBuf>,
+    /// Run what the bytes of a file choose, as the fuzz target `sim` does, and print what happens
+    #[arg(long, group = "what", value_name = "FILE", conflicts_with_all = ["plan", "shrink"])]
+    script: Option<PathBuf>,
     /// Run the seeds from A up to, not including, B
     #[arg(long, value_name = "A..B", value_parser = range, group = "what")]
     seeds: Option<(u64, u64)>,
@@ -65,13 +68,24 @@ fn main() -> ExitCode {
     if let Some((from, to)) = arguments.seeds {
         return many(from, to, &arguments);
     }
+    if let Some(file) = &arguments.script {
+        return match std::fs::read(file) {
+            Ok(script) => show(&arguments, |options| {
+                fulmen_sim::run_script(&script, options)
+            }),
+            Err(error) => {
+                eprintln!("{}: {error}", file.display());
+                ExitCode::FAILURE
+            }
+        };
+    }
     let plan = match (arguments.seed, &arguments.file) {
         (Some(seed), _) => Ok(Plan::draw(seed)),
         (None, Some(file)) => std::fs::read_to_string(file)
             .map_err(|e| e.to_string())
             .and_then(|text| Plan::from_text(&text))
             .map_err(|e| format!("{}: {e}", file.display())),
-        (None, None) => Err("give --seed, --seeds or --file; see --help".to_owned()),
+        (None, None) => Err("give --seed, --seeds, --file or --script; see --help".to_owned()),
     };
     match plan {
         Ok(plan) => one(plan, &arguments),
@@ -112,6 +126,11 @@ fn one(plan: Plan, arguments: &Arguments) -> ExitCode {
         println!("{}", plan.to_text());
         return ExitCode::SUCCESS;
     }
+    show(arguments, |options| fulmen_sim::run_plan(plan, options))
+}
+
+/// One run, with its trace.
+fn show(arguments: &Arguments, run: impl FnOnce(Options) -> Outcome) -> ExitCode {
     let trace = match (arguments.diagram, arguments.quiet) {
         (true, _) => Keep::All,
         (false, true) => Keep::Tail,
@@ -121,7 +140,7 @@ fn one(plan: Plan, arguments: &Arguments) -> ExitCode {
         trace,
         coverage: arguments.coverage,
     };
-    let outcome = fulmen_sim::run_plan(plan, options);
+    let outcome = run(options);
     if arguments.diagram {
         println!("{}", fulmen_sim::diagram(&outcome.lines));
         return report(&[outcome]);

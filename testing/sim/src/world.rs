@@ -569,6 +569,7 @@ fn new_host(index: usize, plan: &Plan, rng: &mut Rng) -> Host {
         outpoints: BTreeSet::new(),
         scripts: BTreeSet::new(),
         chain_step: false,
+        catches_up: false,
         lag: rng.below(4),
         absent_until: 0,
         keeps_graph: rng.chance(500),
