@@ -80,21 +80,31 @@ impl Funded {
             to_remote: self.core.settled_remote,
             htlcs: Vec::new(),
         };
+        // What was earned by HTLCs that are fulfilled may have been spent already by others: it counts first.
+        let mut spent = [Msat::ZERO; 2];
         for htlc in self.htlcs.values() {
-            match htlc.presence(owner, view) {
-                Presence::Before => {}
-                Presence::In => {
-                    take(&mut content, htlc.offered_by(), htlc.amount);
-                    content.htlcs.push(htlc.on_commitment());
-                }
-                Presence::After => {
-                    if htlc.is_fulfilled() {
-                        take(&mut content, htlc.offered_by(), htlc.amount);
-                        give(&mut content, htlc.offered_by().other(), htlc.amount);
-                    }
-                }
+            let presence = htlc.presence(owner, view);
+            let is_fulfilled = presence == Presence::After && htlc.is_fulfilled();
+            if presence == Presence::In {
+                content.htlcs.push(htlc.on_commitment());
+            }
+            if presence == Presence::In || is_fulfilled {
+                let spent = match htlc.offered_by() {
+                    Side::Local => &mut spent[0],
+                    Side::Remote => &mut spent[1],
+                };
+                *spent = spent.saturating_add(htlc.amount);
+            }
+            if is_fulfilled {
+                let earned = match htlc.offered_by() {
+                    Side::Local => &mut content.to_remote,
+                    Side::Remote => &mut content.to_local,
+                };
+                *earned = earned.saturating_add(htlc.amount);
             }
         }
+        content.to_local = content.to_local.saturating_sub(spent[0]);
+        content.to_remote = content.to_remote.saturating_sub(spent[1]);
         content
     }
 
@@ -478,22 +488,4 @@ impl Htlc {
             dust_exposed: *dust_exposed,
         })
     }
-}
-
-/// Balances never go below zero: every update was checked before it was taken, and records are checked
-/// when they are read ([`Funded::is_conserved`]).
-fn take(content: &mut CommitmentContent, side: Side, amount: Msat) {
-    let balance = match side {
-        Side::Local => &mut content.to_local,
-        Side::Remote => &mut content.to_remote,
-    };
-    *balance = balance.saturating_sub(amount);
-}
-
-fn give(content: &mut CommitmentContent, side: Side, amount: Msat) {
-    let balance = match side {
-        Side::Local => &mut content.to_local,
-        Side::Remote => &mut content.to_remote,
-    };
-    *balance = balance.saturating_add(amount);
 }

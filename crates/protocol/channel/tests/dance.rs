@@ -157,6 +157,58 @@ fn a_missing_point_delays_the_revocation_and_nothing_else() {
     }
     assert!(!pair.a.channel().htlcs().is_empty(), "the peer waits");
     pair.b.withhold_points = false;
+    give_withheld_points(&mut pair);
+    assert_eq!(pair.settled(), Msat::from_sat(660_000));
+    pair.assert_no_fault();
+}
+
+/// What HTLCs have brought can be spent as soon as they are fulfilled on both commitments, before the last
+/// revocation; also when it is more than all that the end had before.
+#[test]
+fn what_was_earned_is_spent_before_it_is_settled() {
+    let mut spent_early = 0;
+    for withheld_after in 0..12 {
+        let mut pair = Pair::ready();
+        let hash = |n: u8| preimage(n).payment_hash();
+        let nearly_all = pair.b.channel().available_to_send().to_msat() - 5_000_000;
+        pair.add(Who::B, Msat::new(nearly_all), hash(9), b"away")
+            .unwrap();
+        pair.input(Who::B, ChannelInput::Commit).unwrap();
+        pair.run();
+        let before = pair.settled();
+        for n in 0..3u8 {
+            pair.add(Who::A, Msat::from_sat(30_000), hash(n), &[n])
+                .unwrap();
+        }
+        pair.input(Who::A, ChannelInput::Commit).unwrap();
+        let mut back = Msat::ZERO;
+        for delivered in 0.. {
+            pair.b.withhold_points = delivered >= withheld_after;
+            if !pair.deliver() {
+                break;
+            }
+            let available = pair.b.channel().available_to_send();
+            if back == Msat::ZERO && available > Msat::from_sat(40_000) {
+                spent_early += u32::from(!pair.b.channel().htlcs().is_empty());
+                back = available;
+                pair.add(Who::B, back, hash(8), b"back").unwrap();
+                pair.input(Who::B, ChannelInput::Commit).unwrap();
+            }
+        }
+        pair.b.withhold_points = false;
+        give_withheld_points(&mut pair);
+        let sent = Msat::from_sat(90_000);
+        assert_eq!(
+            pair.settled(),
+            before.checked_sub(sent).unwrap().checked_add(back).unwrap()
+        );
+        pair.assert_no_fault();
+    }
+    assert!(spent_early > 0, "nothing was spent early");
+}
+
+/// Gives B the points that were withheld, until all is quiet.
+fn give_withheld_points(pair: &mut Pair) {
     loop {
         let withheld = std::mem::take(&mut pair.b.withheld);
         if withheld.is_empty() {
@@ -175,6 +227,4 @@ fn a_missing_point_delays_the_revocation_and_nothing_else() {
         }
         pair.run();
     }
-    assert_eq!(pair.settled(), Msat::from_sat(660_000));
-    pair.assert_no_fault();
 }
