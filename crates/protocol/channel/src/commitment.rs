@@ -380,6 +380,7 @@ impl Funded {
 
     /// What a revocation has made irrevocable.
     fn settle(&mut self, moved: Vec<HtlcKey>, out: &mut Vec<ChannelOutput>) {
+        let (mut paid_by_us, mut paid_by_peer) = (Msat::ZERO, Msat::ZERO);
         for key in moved {
             let Some(htlc) = self.htlcs.get_mut(&key) else {
                 continue;
@@ -390,26 +391,31 @@ impl Funded {
                 }
                 // The peer has it for good: it won't be said again.
                 (UpdateState::AddRevocation, HtlcKind::Outgoing { .. }) => htlc.onion = None,
-                (UpdateState::RemoveAckRevocation, _) => self.finish(key, out),
+                (UpdateState::RemoveAckRevocation, _) => {
+                    let paid = match key.0 {
+                        Side::Local => &mut paid_by_us,
+                        Side::Remote => &mut paid_by_peer,
+                    };
+                    *paid = paid.saturating_add(self.finish(key, out));
+                }
                 _ => {}
             }
         }
+        // At once: balances end at zero, and what one brings another may have spent.
+        let core = &mut self.core;
+        let local = core.settled_local.saturating_add(paid_by_peer);
+        let remote = core.settled_remote.saturating_add(paid_by_us);
+        core.settled_local = local.saturating_sub(paid_by_us);
+        core.settled_remote = remote.saturating_sub(paid_by_peer);
     }
 
-    /// An HTLC is irrevocably removed.
-    fn finish(&mut self, key: HtlcKey, out: &mut Vec<ChannelOutput>) {
+    /// An HTLC is irrevocably removed; what it has paid.
+    fn finish(&mut self, key: HtlcKey, out: &mut Vec<ChannelOutput>) -> Msat {
         let Some(htlc) = self.htlcs.remove(&key) else {
-            return;
+            return Msat::ZERO;
         };
         let fulfilled = htlc.is_fulfilled();
-        if fulfilled {
-            let (from, to) = match htlc.offered_by() {
-                Side::Local => (&mut self.core.settled_local, &mut self.core.settled_remote),
-                Side::Remote => (&mut self.core.settled_remote, &mut self.core.settled_local),
-            };
-            *from = from.saturating_sub(htlc.amount);
-            *to = to.saturating_add(htlc.amount);
-        }
+        let paid = if fulfilled { htlc.amount } else { Msat::ZERO };
         let id = htlc.id;
         out.push(match htlc.kind {
             HtlcKind::Incoming { .. } => ChannelOutput::IncomingRemoved { id, fulfilled },
@@ -426,6 +432,7 @@ impl Funded {
                 _ => ChannelOutput::OutgoingSettled { id, link },
             },
         });
+        paid
     }
 
     /// Whether nothing is in flight: no HTLC, no feerate, no revocation on either side.
