@@ -113,7 +113,7 @@ impl Daemon {
         let handle = node.handle().clone();
         let (stopping, _) = watch::channel(false);
 
-        let alias = crate::views::alias(config.node.alias.as_bytes());
+        let alias = config.node.alias.to_string();
         let app = Arc::new(App {
             node: NodeAccess::new(handle.clone()),
             wallet,

@@ -24,19 +24,6 @@ pub(crate) fn printable(text: &str) -> String {
     Printable(text.as_bytes()).to_string()
 }
 
-/// What a node calls itself.
-pub(crate) fn alias(alias: &[u8]) -> String {
-    Printable(trim_zeros(alias)).to_string()
-}
-
-fn trim_zeros(bytes: &[u8]) -> &[u8] {
-    let end = bytes
-        .iter()
-        .rposition(|byte| *byte != 0)
-        .map_or(0, |last| last + 1);
-    bytes.split_at(end).0
-}
-
 pub(crate) fn peer(peer: &PeerInfo, view: Option<&PeerView>, now: Timestamp) -> api::PeerInfo {
     let is_connected = peer.connection.is_some();
     let state = match view.map(|view| view.state) {

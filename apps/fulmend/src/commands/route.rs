@@ -9,9 +9,10 @@ use fulmen::{
 use fulmen_api::{self as api, ErrorCode, HopKnowledge};
 use fulmen_node::PayCommand;
 use fulmen_types::{Msat, NodeId};
+use fulmen_wire::NodeAlias;
 
 use super::{App, Caller, Serve, blocking, node_id_of, now};
-use crate::{api_error::ApiError, views};
+use crate::api_error::ApiError;
 
 impl Serve for api::FindRoute {
     async fn serve(self, app: Arc<App>, _: Caller) -> Result<api::FoundRoute, ApiError> {
@@ -79,7 +80,7 @@ fn route_hop(hop: &HopExplanation, graph: &NetworkGraph) -> api::RouteHop {
         to: hop.to.to_string(),
         alias: graph
             .node_details(&hop.to)
-            .map(|details| views::alias(&details.alias)),
+            .map(|details| NodeAlias::from_bytes(details.alias).to_string()),
         amount_msat: hop.amount.to_msat(),
         fee_msat: hop.fee.to_msat(),
         cltv_expiry_delta: hop.cltv_expiry_delta,

@@ -51,8 +51,8 @@ impl core::error::Error for DecodeError {}
 
 /// A value with one encoding.
 pub trait Encode {
-    /// The length of the encoding where it is the same for all values: such fields of a message are gathered before
-    /// they are appended, at once.
+    /// The length of a number's encoding, the same for all values: such fields of a message are gathered before they
+    /// are appended, at once. What is longer is appended by itself.
     const LEN: Option<usize> = None;
 
     /// Appends the encoding to `out`.
@@ -439,13 +439,6 @@ impl<A: Decode, B: Decode> Decode for (A, B) {
 }
 
 impl Encode for PublicKey {
-    const LEN: Option<usize> = Some(33);
-
-    #[inline]
-    fn write_to(&self, out: &mut [u8]) {
-        out.copy_from_slice(&self.serialize());
-    }
-
     #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.serialize());
@@ -462,13 +455,6 @@ impl Decode for PublicKey {
 
 /// 64 bytes, `r` then `s`.
 impl Encode for ecdsa::Signature {
-    const LEN: Option<usize> = Some(64);
-
-    #[inline]
-    fn write_to(&self, out: &mut [u8]) {
-        out.copy_from_slice(&self.serialize_compact());
-    }
-
     #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.serialize_compact());
@@ -533,16 +519,9 @@ macro_rules! hashes {
 hashes!(Txid, BlockHash, bitcoin::hashes::sha256::Hash);
 
 impl Encode for ChainHash {
-    const LEN: Option<usize> = Some(32);
-
     #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.as_bytes());
-    }
-
-    #[inline]
-    fn write_to(&self, out: &mut [u8]) {
-        out.copy_from_slice(self.as_bytes());
     }
 }
 

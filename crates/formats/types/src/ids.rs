@@ -59,16 +59,9 @@ macro_rules! bytes_id {
         }
 
         impl Encode for $name {
-            const LEN: Option<usize> = Some($len);
-
             #[inline]
             fn encode(&self, out: &mut Vec<u8>) {
                 out.extend_from_slice(&self.0);
-            }
-
-            #[inline]
-            fn write_to(&self, out: &mut [u8]) {
-                out.copy_from_slice(&self.0);
             }
         }
 

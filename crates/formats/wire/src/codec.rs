@@ -32,8 +32,6 @@ pub(crate) struct Gathered {
 impl Gathered {
     /// The numbers of a `channel_update` one after the other.
     const MOST: usize = 40;
-    /// What is longer is appended at once by itself.
-    const SMALL: usize = 8;
 
     #[inline]
     pub(crate) const fn new() -> Self {
@@ -46,7 +44,7 @@ impl Gathered {
     #[inline]
     pub(crate) fn put<T, C: FieldCodec<T>>(&mut self, value: &T, out: &mut Vec<u8>) {
         if let Some(len) = C::LEN
-            && len <= Self::SMALL
+            && len <= Self::MOST
         {
             if self.len + len > Self::MOST {
                 self.flush(out);

@@ -177,6 +177,18 @@ pub struct Payment {
 }
 
 impl Payment {
+    /// One that begins now.
+    pub(crate) const fn new(request: PayRequest, created_at: Timestamp) -> Self {
+        Self {
+            request,
+            created_at,
+            attempts: 0,
+            status: PaymentStatus::Pending,
+            parts: Vec::new(),
+            last_failure: String::new(),
+        }
+    }
+
     /// What no HTLC on its way carries.
     pub fn left(&self) -> Msat {
         let parts = self.parts.iter().map(|part| part.amount);
@@ -234,14 +246,7 @@ pub struct RouteQuestion {
 impl RouteQuestion {
     /// What a payment would ask that begins now.
     pub fn for_payment(request: &PayRequest, now: Timestamp) -> Self {
-        let payment = Payment {
-            request: request.clone(),
-            created_at: now,
-            attempts: 0,
-            status: PaymentStatus::Pending,
-            parts: Vec::new(),
-            last_failure: String::new(),
-        };
+        let payment = Payment::new(request.clone(), now);
         *Entry::new(payment, Phase::Routing).question(now)
     }
 
@@ -274,9 +279,9 @@ impl RouteQuestion {
         first_hops: &[FirstHop],
         now: Timestamp,
     ) -> Result<Plan, NoRoute> {
-        let avoid = [&self.avoid];
-        let request = self.request(payer, first_hops, &avoid, now);
-        find_plan(graph, &request, self.max_parts)
+        self.ask(payer, first_hops, now, |request| {
+            find_plan(graph, request, self.max_parts)
+        })
     }
 
     /// Answers the question by a router that remembers how earlier attempts ended.
@@ -291,9 +296,9 @@ impl RouteQuestion {
         first_hops: &[FirstHop],
         now: Timestamp,
     ) -> Result<Plan, NoRoute> {
-        let avoid = [&self.avoid];
-        let request = self.request(payer, first_hops, &avoid, now);
-        router.plan(graph, &request, self.max_parts)
+        self.ask(payer, first_hops, now, |request| {
+            router.plan(graph, request, self.max_parts)
+        })
     }
 
     /// Answers the question as [`RouteQuestion::answer_by`], and says why the answer is what it is.
@@ -308,30 +313,31 @@ impl RouteQuestion {
         first_hops: &[FirstHop],
         now: Timestamp,
     ) -> Result<Explanation, NoRoute> {
-        let avoid = [&self.avoid];
-        let request = self.request(payer, first_hops, &avoid, now);
-        let plan = router.plan(graph, &request, self.max_parts)?;
-        Ok(router.explain(graph, &request, &plan))
+        self.ask(payer, first_hops, now, |request| {
+            let plan = router.plan(graph, request, self.max_parts)?;
+            Ok(router.explain(graph, request, &plan))
+        })
     }
 
-    fn request<'a>(
-        &'a self,
+    /// Asks a router in its own terms.
+    fn ask<T>(
+        &self,
         payer: NodeId,
-        first_hops: &'a [FirstHop],
-        avoid: &'a [&'a AvoidList],
+        first_hops: &[FirstHop],
         now: Timestamp,
-    ) -> RouteRequest<'a> {
-        RouteRequest {
+        router: impl FnOnce(&RouteRequest<'_>) -> T,
+    ) -> T {
+        router(&RouteRequest {
             hints: &self.hints,
             max_fee: self.max_fee,
             max_total_cltv: self.max_total_cltv,
             final_payload_len: self.final_payload_len,
-            avoid,
+            avoid: &[&self.avoid],
             in_use: &self.in_use,
             cost: CostModel::BALANCED,
             now,
             ..RouteRequest::new(payer, first_hops, self.payee, self.amount, self.final_cltv)
-        }
+        })
     }
 }
 

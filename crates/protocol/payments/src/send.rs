@@ -158,12 +158,8 @@ impl Outgoing {
             ..request
         };
         let payment = Payment {
-            request,
-            created_at: now,
             attempts: attempts_before,
-            status: PaymentStatus::Pending,
-            parts: Vec::new(),
-            last_failure: String::new(),
+            ..Payment::new(request, now)
         };
         let entry = Entry::new(payment, Phase::Routing);
         write(&entry.payment, batch);

@@ -356,47 +356,38 @@ fn single_now(search: &mut Search, problem: &mut Problem<'_>) -> Result<Found, N
     let request = problem.request;
     let amount = request.amount.to_msat();
     let weighs_more = problem.weighs_more_than_fees();
-    let best = search.run(problem, amount);
-    let broken = match best.map(|found| within_limits(request, found, amount)) {
-        Some(Ok(found)) => return Ok(found),
-        // The cheapest path is too dear: so is every other.
-        Some(Err(limit @ NoRoute::FeeTooHigh { .. })) if !weighs_more => return Err(limit),
-        Some(Err(limit)) => Some(limit),
-        None if weighs_more => None,
-        None => return Err(none_now(problem)),
+    let Some(best) = search.run(problem, amount) else {
+        // What is preferred may need more than a channel farther up carries.
+        return match weighs_more.then(|| cheapest(search, problem)).flatten() {
+            Some(cheapest) => match search.run_within_limits(problem, amount) {
+                Some(found) => Ok(found),
+                None => within_limits(request, cheapest, amount),
+            },
+            None if problem.avoids_anything() => Err(NoRoute::AllPathsFailed),
+            None => Err(NoRoute::NoPath),
+        };
     };
-    // What is preferred may need more than a channel farther up carries, or than the limits allow.
-    if broken.is_some()
-        && let Some(found) = search.run_within_limits(problem, amount)
-    {
+    let limit = match within_limits(request, best, amount) {
+        Ok(found) => return Ok(found),
+        Err(limit) => limit,
+    };
+    let is_too_dear = matches!(limit, NoRoute::FeeTooHigh { .. });
+    // The cheapest path is too dear: so is every other.
+    if is_too_dear && !weighs_more {
+        return Err(limit);
+    }
+    if let Some(found) = search.run_within_limits(problem, amount) {
         return Ok(found);
     }
-    let cheapest = match &broken {
-        None | Some(NoRoute::FeeTooHigh { .. }) => {
-            problem.with_fees_only(|problem| search.run(problem, amount))
-        }
-        Some(_) => None,
-    };
-    match (broken, cheapest) {
-        (None, None) => Err(none_now(problem)),
-        (None, Some(cheapest)) => match search.run_within_limits(problem, amount) {
-            Some(found) => Ok(found),
-            None => within_limits(request, cheapest, amount),
-        },
-        (Some(broken), Some(cheapest)) => {
-            Err(broken_limit(request, &cheapest, amount).unwrap_or(broken))
-        }
-        (Some(broken), None) => Err(broken),
-    }
+    let cheapest = is_too_dear.then(|| cheapest(search, problem)).flatten();
+    let reason = cheapest.and_then(|found| broken_limit(request, &found, amount));
+    Err(reason.unwrap_or(limit))
 }
 
-/// Why there is no path, as far as is known without another search.
-fn none_now(problem: &Problem<'_>) -> NoRoute {
-    if problem.avoids_anything() {
-        NoRoute::AllPathsFailed
-    } else {
-        NoRoute::NoPath
-    }
+/// The path with the least fee, whatever else it takes.
+fn cheapest(search: &mut Search, problem: &mut Problem<'_>) -> Option<Found> {
+    let amount = problem.request.amount.to_msat();
+    problem.with_fees_only(|problem| search.run(problem, amount))
 }
 
 /// Tells paths that failed from paths that are not there.
@@ -405,8 +396,7 @@ fn without_failures(search: &mut Search, problem: &mut Problem<'_>, reason: NoRo
         return reason;
     }
     problem.forget_failures();
-    let amount = problem.request.amount.to_msat();
-    match problem.with_fees_only(|problem| search.run(problem, amount)) {
+    match cheapest(search, problem) {
         Some(_) => NoRoute::AllPathsFailed,
         None => NoRoute::NoPath,
     }
