@@ -167,7 +167,7 @@ impl Funded {
                 height,
                 tx_index,
             } => self.funding_confirmed(ctx, &transaction, height, tx_index, out),
-            ChannelInput::FundingUnconfirmed => self.funding_unconfirmed(),
+            ChannelInput::FundingUnconfirmed => self.funding_unconfirmed(out),
             ChannelInput::FundingSpent {
                 transaction,
                 height,

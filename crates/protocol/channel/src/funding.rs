@@ -74,15 +74,18 @@ impl Funded {
         }
         self.core.confirmation = Some(confirmation);
         self.touch();
-        out.extend(self.short_channel_id().map(ChannelOutput::Located));
+        out.push(ChannelOutput::Located(self.short_channel_id()));
         self.look_at_depth(ctx, out);
     }
 
-    pub(crate) fn funding_unconfirmed(&mut self) {
-        self.core.confirmation = None;
+    pub(crate) fn funding_unconfirmed(&mut self, out: &mut Vec<ChannelOutput>) {
+        if self.core.confirmation.take().is_none() {
+            return;
+        }
         // A signature on an announcement with a place that no longer holds is of no use.
         self.core.local_announcement = None;
         self.touch();
+        out.push(ChannelOutput::Located(None));
     }
 
     /// The channel never came to be: nothing is on chain, nothing of ours is at risk.

@@ -108,8 +108,9 @@ pub enum ChannelOutput {
         /// The name that the peer gave it for our route hints.
         peer_alias: Option<ShortChannelId>,
     },
-    /// The funding transaction is confirmed: the channel's place in the chain.
-    Located(ShortChannelId),
+    /// The funding transaction is confirmed: the channel's place in the chain; or a reorganisation took it out, and
+    /// it has none.
+    Located(Option<ShortChannelId>),
     /// Both halves of the announcement are there and verified.
     Announced(Box<ChannelAnnouncement>),
     /// Whether HTLCs can be added now: connected, ready, not closing. Only when it changes.

@@ -221,6 +221,34 @@ fn a_private_channel_is_told_to_its_peer_alone() {
     assert_eq!(net.graph(2).channel_count(), 0);
 }
 
+/// A reorganisation takes an announced channel out of its place, and the next block puts it back there.
+#[test]
+fn a_channel_that_comes_back_to_its_place_is_enabled_again() {
+    let mut net = line();
+    let is_disabled = |net: &mut Net| {
+        let info = net.graph(4);
+        let policies = info.channel(scid(100)).unwrap().policies;
+        policies.iter().any(|p| p.unwrap().disabled)
+    };
+    // A slow signer signs that it is disabled when it is back already.
+    net.slow.insert(1);
+    net.input(1, GossipInput::OwnChannelClosed(scid(100)));
+    let channel = OwnChannel {
+        id: scid(100),
+        id_for_peer: scid(100),
+        peer: net.id(2),
+        capacity: Amount::from_sat(1_000_000),
+        policy: policy(1_000),
+    };
+    net.input(1, GossipInput::OwnChannel(channel));
+    net.sign_what_is_held();
+    net.pass(100_000);
+    assert!(is_disabled(&mut net));
+    net.input(1, GossipInput::OwnChannelUp(scid(100)));
+    net.pass(100_000);
+    assert!(!is_disabled(&mut net));
+}
+
 #[test]
 fn a_closed_channel_is_disabled_and_forgotten_after_72_blocks() {
     let mut net = line();

@@ -281,9 +281,10 @@ impl Node {
                 }
                 self.gossip_channel_changed(step, keys_id);
             }
-            ChannelOutput::Located(short_channel_id) => {
-                if let Some(old) = entry.short_channel_id.replace(short_channel_id) {
+            ChannelOutput::Located(place) => {
+                if let Some(old) = core::mem::replace(&mut entry.short_channel_id, place) {
                     self.by_scid.remove(&old);
+                    entry.announcement = None;
                 }
                 if let Some(id) = entry.public_id() {
                     self.by_scid.insert(id, keys_id);

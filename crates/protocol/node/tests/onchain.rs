@@ -265,6 +265,31 @@ fn a_channel_whose_close_is_thrown_out_stays_closed() {
     }
 }
 
+/// A reorganisation takes a funding out of the chain: the channel has no place there until it is mined again, with or
+/// without a restart, and goes on.
+#[test]
+fn a_channel_whose_funding_is_thrown_out_has_no_place_until_it_is_mined_again() {
+    let mut world = World::on_chain(2);
+    world.open_as(0, 1, None);
+    let place = |world: &World, index| world.channel(index, 1 - index).unwrap().short_channel_id;
+    let first = place(&world, 0).unwrap();
+    let funding = world.height() - first.block() + 1;
+    world.unmine(funding);
+    assert_eq!([0, 1].map(|index| place(&world, index)), [None, None]);
+    world.restart(0);
+    assert_eq!(place(&world, 0), None);
+    world.mine(1);
+    // The same block is not found again: what it held is mined later.
+    world.wait(60);
+    world.mine(6);
+    world.wait(10);
+    let [ours, theirs] = [0, 1].map(|index| place(&world, index));
+    assert!(ours.is_some() && ours == theirs, "{ours:?} {theirs:?}");
+    world.pay(0, 1, PAID);
+    let paid = world.events(0, |e| matches!(e, Event::PaymentSucceeded { .. }));
+    assert_eq!(paid, 1);
+}
+
 /// Everybody crashes again and again while channels close.
 #[test]
 fn crashes_while_closing() {

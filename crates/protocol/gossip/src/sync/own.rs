@@ -83,7 +83,11 @@ impl Gossip {
     ) {
         let id = channel.id;
         match self.own.get_mut(&id) {
-            Some(state) => state.channel = channel,
+            Some(state) => {
+                state.channel = channel;
+                // A reorganisation may take a channel out of its place, and put it back there.
+                state.is_closed = false;
+            }
             None => {
                 self.own.insert(
                     id,

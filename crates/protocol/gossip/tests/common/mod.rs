@@ -132,6 +132,9 @@ pub struct Net {
     pub watched: Vec<(u8, ShortChannelId)>,
     /// Nodes whose signer is away.
     pub unsigning: BTreeSet<u8>,
+    /// Nodes whose signer takes its time, and what it thinks about.
+    pub slow: BTreeSet<u8>,
+    pub held: Vec<(u8, Unsigned)>,
 }
 
 impl Net {
@@ -149,6 +152,8 @@ impl Net {
             looked_up: vec![],
             watched: vec![],
             unsigning: BTreeSet::new(),
+            slow: BTreeSet::new(),
+            held: vec![],
         };
         for n in 1..=count {
             let mut config = GossipConfig::new(ChainHash::REGTEST, id_of(&net.secp, n));
@@ -201,17 +206,10 @@ impl Net {
                     GossipOutput::AskSign(unsigned) if self.unsigning.contains(&n) => {
                         inputs.push_back(GossipInput::NotSigned(unsigned));
                     }
-                    GossipOutput::AskSign(unsigned) => {
-                        let hash = match &unsigned {
-                            Unsigned::ChannelUpdate(m) => m.signature_hash(),
-                            Unsigned::NodeAnnouncement(m) => m.signature_hash(),
-                        };
-                        let signature = sign(&self.secp, &hash, n);
-                        inputs.push_back(GossipInput::Signed {
-                            unsigned,
-                            signature,
-                        });
+                    GossipOutput::AskSign(unsigned) if self.slow.contains(&n) => {
+                        self.held.push((n, unsigned));
                     }
+                    GossipOutput::AskSign(unsigned) => inputs.push_back(self.signed(n, unsigned)),
                     GossipOutput::Misbehaved { peer, why } => self.misbehaved.push((n, peer, why)),
                     GossipOutput::PeerPolicy(update) => self.peer_policies.push((n, *update)),
                     GossipOutput::WatchFunding {
@@ -220,6 +218,27 @@ impl Net {
                     GossipOutput::GraphChanged => {}
                 }
             }
+        }
+    }
+
+    fn signed(&self, n: u8, unsigned: Unsigned) -> GossipInput {
+        let hash = match &unsigned {
+            Unsigned::ChannelUpdate(m) => m.signature_hash(),
+            Unsigned::NodeAnnouncement(m) => m.signature_hash(),
+        };
+        let signature = sign(&self.secp, &hash, n);
+        GossipInput::Signed {
+            unsigned,
+            signature,
+        }
+    }
+
+    /// Slow signers answer, and are slow no more.
+    pub fn sign_what_is_held(&mut self) {
+        self.slow.clear();
+        for (n, unsigned) in core::mem::take(&mut self.held) {
+            let signed = self.signed(n, unsigned);
+            self.input(n, signed);
         }
     }
 
