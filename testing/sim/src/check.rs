@@ -373,7 +373,7 @@ impl World {
                 if channel.htlcs != (0, 0) {
                     self.tempt(index);
                 }
-                if channel.htlcs != (0, 0) && self.to_force.contains_key(&channel.channel_id) {
+                if channel.htlcs != (0, 0) && self.to_close.contains_key(&channel.channel_id) {
                     self.close_with_htlcs(index, channel.channel_id);
                 }
                 let live = matches!(

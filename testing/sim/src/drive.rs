@@ -130,11 +130,11 @@ impl World {
         self.feed_all(index, inputs);
     }
 
-    /// The budget of faults: within so many blocks all nodes must have been up together for a while, or
+    /// The budget of faults: within so many blocks all nodes must have been up together for a while on end, or
     /// deadlines pass that no node can help.
     fn has_budget(&mut self) -> bool {
         let all_up = self.hosts.iter().all(|host| host.node.is_some());
-        if all_up && self.now - self.last_crash > REST_MILLIS {
+        if all_up && self.now - self.last_unrest > REST_MILLIS {
             self.rested_at = self.chain.height();
         }
         self.chain.height().saturating_sub(self.rested_at) < CRASH_BLOCKS
@@ -205,7 +205,7 @@ impl World {
             "n{index} crashes: {kept} unacknowledged batches kept, {lost} lost"
         ));
         self.cut_all(index);
-        self.last_crash = self.now;
+        self.last_unrest = self.now;
         self.after(outage, Happening::Restart { host: index });
     }
 

@@ -9,7 +9,7 @@
 //! censored, and are replaced. One of the hosts may be a cheater, or have more bad luck than the others.
 //!
 //! Checkers outside of the nodes look at every step (`check`), at the end of every payment (`task`), and at the
-//! ledger once all is quiet and once all is back on chain (`phase`).
+//! ledger once all is quiet and once all is back on chain (`ledger`).
 //!
 //! ```
 //! let outcome = fulmen_sim::run(1);
@@ -27,7 +27,9 @@ mod deadline;
 mod diagram;
 mod disk;
 mod drive;
+mod early;
 mod host;
+mod ledger;
 mod net;
 mod outbox;
 mod phase;

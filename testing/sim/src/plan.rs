@@ -197,6 +197,10 @@ pub struct Plan {
     pub to_self_delay: u16,
     /// When channels are closed by force in the middle of the payments: milliseconds after these begin.
     pub close_in_flight: Option<u64>,
+    /// When channels are chosen that are closed together in the middle of the payments, as soon as they hold
+    /// HTLCs: milliseconds after these begin.
+    #[serde(default)]
+    pub close_together: Option<u64>,
     /// Whether faults go on while channels are closed.
     pub faults_at_close: bool,
     /// How often feerates change, in thousandths per block.
@@ -241,6 +245,7 @@ impl Plan {
             block_interval: rng.between(2_000, 20_000),
             to_self_delay: u16::try_from(rng.between(6, 30)).unwrap_or(6),
             close_in_flight: rng.chance(500).then(|| rng.below(30_000)),
+            close_together: None,
             faults_at_close: rng.chance(500),
             feerate_change: if rng.chance(500) { 300 } else { 0 },
             feerates: [253, 500, 1_000],
@@ -267,6 +272,7 @@ impl Plan {
         }
         draw_haste(rng, &mut plan);
         draw_rises(rng, &mut plan);
+        plan.close_together = rng.chance(300).then(|| rng.below(30_000));
         plan
     }
 

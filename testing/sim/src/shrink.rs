@@ -84,6 +84,7 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     }
     add(&|plan| plan.nodes = used_hosts(plan));
     add(&|plan| plan.close_in_flight = None);
+    add(&|plan| plan.close_together = None);
     add(&|plan| plan.market_rises = false);
     add(&|plan| plan.fee_market = false);
     add(&|plan| plan.payments.iter_mut().for_each(|p| p.timeout_secs = None));

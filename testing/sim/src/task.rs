@@ -223,13 +223,16 @@ impl World {
                         c.state,
                         ChannelState::ForceClosing(_)
                             | ChannelState::OnChain(_)
+                            | ChannelState::ShuttingDown
                             | ChannelState::MutualClose(_)
                             | ChannelState::Stale
                     );
                     over && c.channel_id == channel_id
                 });
+                let wanted =
+                    self.forced.contains(&channel_id) || self.closed_early.contains(&channel_id);
                 let task = &mut self.users.tasks[index];
-                if is_closed && self.forced.contains(&channel_id) {
+                if is_closed && wanted {
                     task.stage = Stage::Done;
                 }
                 task.retries += 1;
@@ -326,9 +329,10 @@ impl World {
                 ..
             } => {
                 let scripted = self.forced.contains(channel_id);
+                let together = scripted || self.closed_early.contains(channel_id);
                 if *forced && !scripted {
                     self.fail(format!("n{host} closes {channel_id} by force: {reason}"));
-                } else if !*forced && !scripted && self.phase != Phase::Close {
+                } else if !*forced && !together && self.phase != Phase::Close {
                     self.fail(format!(
                         "n{host} closes {channel_id} without being asked: {reason}"
                     ));

@@ -166,7 +166,7 @@ impl World {
             .filter(|(_, plan)| plan.from == host || plan.to == host)
             .map(|(id, _)| *id);
         let own: Vec<ChannelId> = own.collect();
-        self.to_force.retain(|id, _| !own.contains(id));
+        self.to_close.retain(|id, _| !own.contains(id));
         self.forced.extend(own);
     }
 

@@ -12,6 +12,7 @@ use crate::{
     coverage::Coverage,
     deadline::Overdue,
     disk::Disk,
+    early::EarlyClose,
     host::{Host, Keys},
     net::Connection,
     outbox::Outbox,
@@ -210,13 +211,15 @@ pub(crate) struct World {
     pub(crate) revealed: BTreeMap<(usize, [u8; 32]), u64>,
     /// Answers that errors of nodes may not be compared with: channels closed by force on purpose.
     pub(crate) forced: BTreeSet<fulmen_types::ChannelId>,
-    /// When the last crash was, and the height when all nodes had last been up for a while after it.
-    pub(crate) last_crash: u64,
+    /// When the last crash or start was, and the height when all nodes had last been up for a while after it.
+    pub(crate) last_unrest: u64,
     pub(crate) rested_at: u32,
     /// The highest feerate that any node was told.
     pub(crate) highest_feerate: u32,
-    /// Channels that are to be closed by force as soon as they hold HTLCs, and by whom.
-    pub(crate) to_force: BTreeMap<fulmen_types::ChannelId, usize>,
+    /// Channels that are to be closed as soon as they hold HTLCs.
+    pub(crate) to_close: BTreeMap<fulmen_types::ChannelId, EarlyClose>,
+    /// Those of them that their users wanted to close together.
+    pub(crate) closed_early: BTreeSet<fulmen_types::ChannelId>,
     /// Pairs of hosts that can't connect before a time.
     pub(crate) parted: BTreeMap<(usize, usize), u64>,
     /// Transactions that miners leave out, and until which height; none twice.
@@ -295,10 +298,11 @@ impl World {
             fundings: BTreeMap::new(),
             revealed: BTreeMap::new(),
             forced: BTreeSet::new(),
-            last_crash: now,
+            last_unrest: now,
             rested_at: first_height,
             highest_feerate: plan.feerates[2],
-            to_force: BTreeMap::new(),
+            to_close: BTreeMap::new(),
+            closed_early: BTreeSet::new(),
             parted: BTreeMap::new(),
             censored: BTreeMap::new(),
             ever_censored: BTreeSet::new(),
@@ -519,6 +523,7 @@ impl World {
         host.node = Some(node);
         let boot = host.boot;
         self.say(format!("n{index} starts ({boot})"));
+        self.last_unrest = self.now;
         for event in missed {
             self.event(index, event);
         }
