@@ -9,7 +9,7 @@ use bitcoin::{
 use fulmen_channel::{Channel, UpdateState, channel_key, htlc_key, remote_commitment_key};
 use fulmen_node::{
     ActionKind, Ask, Block, BlockId, Boot, ChannelState, ConnEpoch, Effects, Input, Lane, Node,
-    ReleaseClass,
+    Records, ReleaseClass,
 };
 use fulmen_payments::HtlcLink;
 use fulmen_signer::{BroadcastTx, CommitmentSigning, OutMessage, policy};
@@ -74,6 +74,24 @@ fn difference(before: &Node, after: &Node) -> Option<String> {
     let lines: Vec<String> = lost
         .map(|l| format!("- {l}"))
         .chain(new.map(|l| format!("+ {l}")))
+        .collect();
+    Some(lines.join("\n"))
+}
+
+/// In which records two nodes differ, byte by byte.
+fn unlike(before: &Records, after: &Records) -> Option<String> {
+    if before == after {
+        return None;
+    }
+    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let line = |sign: &str, (key, value): &(RecordKey, Vec<u8>)| {
+        format!("{sign} {:?} {}: {}", key.space, hex(&key.key), hex(value))
+    };
+    let lost = before.iter().filter(|record| !after.contains(record));
+    let new = after.iter().filter(|record| !before.contains(record));
+    let lines: Vec<String> = lost
+        .map(|record| line("-", record))
+        .chain(new.map(|record| line("+", record)))
         .collect();
     Some(lines.join("\n"))
 }
@@ -331,10 +349,19 @@ impl World {
         let config = host.config.clone();
         let restored = Node::restore(config, host.id, &Boot { entropy }, now, &disk.records());
         self.stats.restores += 1;
-        let (mut restored, _) = match restored {
+        let (mut restored, effects) = match restored {
             Ok(restored) => restored,
             Err(error) => return self.fail(format!("n{index} could not be restored: {error}")),
         };
+        if let Some(difference) = unlike(&disk.records(), &node.records()) {
+            return self.fail(format!("n{index}'s disk is not what it is:\n{difference}"));
+        }
+        // Its start may have written as well.
+        disk.append(effects.seq, effects.batch);
+        disk.commit(u64::MAX);
+        if let Some(difference) = unlike(&disk.records(), &restored.records()) {
+            return self.fail(format!("n{index} does not survive its disk:\n{difference}"));
+        }
         if let Some(difference) = difference(&node, &restored) {
             return self.fail(format!(
                 "n{index} is another after a restart:\n{difference}"

@@ -252,6 +252,29 @@ impl Resolution {
         out
     }
 
+    /// All records of the resolution as it stands: what [`Resolution::restore`] makes the same one from. None
+    /// once it is done.
+    pub fn records(&self) -> WriteBatch {
+        let mut batch = WriteBatch::new();
+        if self.run.done {
+            return batch;
+        }
+        let keys_id = self.keys_id();
+        let mut put = |part: Part, value| batch.put(part.key(&keys_id), value);
+        put(Part::Evidence, self.evidence.to_bytes());
+        put(Part::State, self.state.to_bytes());
+        for (id, claim) in &self.claims {
+            put(Part::Claim(*id), claim.to_bytes());
+        }
+        for (place, fact) in self.facts.iter() {
+            put(Part::Fact(*place), fact.tx.to_bytes());
+        }
+        if let Some(revoked) = &self.revoked {
+            put(Part::Revoked, revoked.to_bytes());
+        }
+        batch
+    }
+
     /// The channel's parameters.
     pub const fn params(&self) -> &ChannelParameters {
         &self.evidence.params

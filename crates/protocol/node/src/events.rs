@@ -76,6 +76,16 @@ impl Events {
         event
     }
 
+    /// Adds the records of all events, and of their counter.
+    pub(crate) fn write(&self, batch: &mut WriteBatch) {
+        for (number, event) in &self.kept {
+            batch.put(Self::key(*number), event.to_bytes());
+        }
+        if self.last > 0 {
+            batch.put(Self::counter_key(), self.last.to_bytes());
+        }
+    }
+
     pub(crate) fn acknowledge(&mut self, up_to: u64, batch: &mut WriteBatch) {
         let rest = self.kept.split_off(&up_to.saturating_add(1));
         for number in core::mem::replace(&mut self.kept, rest).into_keys() {

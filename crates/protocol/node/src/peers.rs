@@ -8,7 +8,7 @@ use fulmen_signer::OutMessage;
 use fulmen_types::{
     ChannelId, Features, Timestamp,
     codec::{Decode, DecodeError, Encode, Reader, decode_list, decode_text, encode_text},
-    record::{RecordKey, Space},
+    record::{RecordKey, Space, WriteBatch},
 };
 use fulmen_wire::{Error, Init, Message, Warning};
 
@@ -491,6 +491,16 @@ impl Node {
             .is_some_and(|p| p.connection.is_none() && p.waiting.is_empty());
         if is_gone {
             self.peers.remove(&peer);
+        }
+    }
+
+    /// Adds the records of the peers that we have channels with.
+    pub(crate) fn write_peers(&self, batch: &mut WriteBatch) {
+        let kept = self.channels.iter().filter(|(id, _)| self.has_records(id));
+        for (_, entry) in kept {
+            if let Some(peer) = self.peers.get(&entry.peer) {
+                batch.put(peer_key(&entry.peer), encode_addresses(&peer.addresses));
+            }
         }
     }
 

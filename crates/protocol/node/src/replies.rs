@@ -49,12 +49,7 @@ impl Replies {
             return;
         };
         self.keep(now, id, reply.clone());
-        if must_be_durable(reply) {
-            let mut value = alloc::vec![VERSION];
-            now.encode(&mut value);
-            reply.encode(&mut value);
-            batch.put(key(id), value);
-        }
+        put(id, now, reply, batch);
         while let Some(((at, old), ())) = self.by_age.first_key_value()
             && (self.by_age.len() > KEPT_MAX || now.millis_since(*at) > KEPT_MILLIS)
         {
@@ -68,6 +63,15 @@ impl Replies {
     fn keep(&mut self, at: Timestamp, id: CommandId, reply: Reply) {
         self.known.insert(id, Some((at, reply)));
         self.by_age.insert((at, id), ());
+    }
+
+    /// Adds the records of all answers that are on disk.
+    pub(crate) fn write(&self, batch: &mut WriteBatch) {
+        for (id, reply) in &self.known {
+            if let Some((at, reply)) = reply {
+                put(*id, *at, reply, batch);
+            }
+        }
     }
 
     pub(crate) fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), DecodeError> {
@@ -88,6 +92,16 @@ impl Replies {
 
 fn key(id: CommandId) -> RecordKey {
     RecordKey::new(Space::Command, id.0)
+}
+
+/// Writes an answer that must be durable.
+fn put(id: CommandId, at: Timestamp, reply: &Reply, batch: &mut WriteBatch) {
+    if must_be_durable(reply) {
+        let mut value = alloc::vec![VERSION];
+        at.encode(&mut value);
+        reply.encode(&mut value);
+        batch.put(key(id), value);
+    }
 }
 
 /// Whether doing it again would do something twice: a payment that has failed since would be tried anew.

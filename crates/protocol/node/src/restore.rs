@@ -17,7 +17,7 @@ use fulmen_tx::{ChannelKeysId, Secp, Side};
 use fulmen_types::{
     Features, Feerates, KeyStream, Timestamp,
     codec::{Decode, DecodeError, Encode, Reader, decode_text, encode_text},
-    record::{RecordKey, Space},
+    record::{RecordKey, Space, WriteBatch},
 };
 
 use crate::{
@@ -236,6 +236,33 @@ impl Node {
         node.say_again(&mut step);
         let effects = node.finish(step);
         Ok((node, effects))
+    }
+
+    /// All records of the node as it stands: what [`Node::restore`] makes the same node from, in the order of their
+    /// keys. It takes as long as the node is large; while the node runs, its batches are what is written.
+    pub fn records(&self) -> Records {
+        let mut batch = WriteBatch::new();
+        batch.put(
+            identity_key(),
+            identity_record(&self.identity, self.config.network),
+        );
+        self.chain.write(&mut batch);
+        self.events.write(&mut batch);
+        self.write_peers(&mut batch);
+        self.replies.write(&mut batch);
+        self.invoices.write_records(&mut batch);
+        self.outgoing.write_records(&mut batch);
+        let channels = self.channels.values().map(|entry| entry.channel.records());
+        let resolutions = self.resolutions.values().map(Resolution::records);
+        let own = channels.chain(resolutions).collect::<Vec<_>>();
+        let all = core::iter::once(&batch)
+            .chain(&own)
+            .flat_map(WriteBatch::iter);
+        let mut records: Records = all
+            .filter_map(|(key, value)| Some((key.clone(), value?.to_vec())))
+            .collect();
+        records.sort();
+        records
     }
 
     fn restore_channels(&mut self, now: Timestamp, records: &Records) -> Result<(), RestoreError> {

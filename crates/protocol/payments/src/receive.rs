@@ -199,6 +199,13 @@ impl Invoices {
         Ok(invoices)
     }
 
+    /// Adds the records of all invoices: what [`Invoices::restore`] makes them from.
+    pub fn write_records(&self, batch: &mut WriteBatch) {
+        for record in self.records.values() {
+            write(record, batch);
+        }
+    }
+
     /// Adds an invoice. Its text is set by [`Invoices::set_signed`] once the signer has answered; it can
     /// be paid from now on.
     pub fn create(

@@ -92,6 +92,13 @@ impl Outgoing {
         Ok(payments)
     }
 
+    /// Adds the records of all payments: what [`Outgoing::restore`] makes them from.
+    pub fn write_records(&self, batch: &mut WriteBatch) {
+        for entry in self.entries.values() {
+            write(&entry.payment, batch);
+        }
+    }
+
     /// Compares with the HTLCs that exist: a part that no channel and no on-chain resolution knows was
     /// never sent, and is tried again, or given up if its time is over. Call it once after everything is
     /// restored.

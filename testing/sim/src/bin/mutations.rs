@@ -216,15 +216,16 @@ fn patch(root: &Path, mutation: &Mutation, options: &[&str]) -> Result<(), Strin
     ))
 }
 
-/// The line of the simulator's output that tells of a failure.
+/// The failure of the least seed that the simulator's output tells of.
 fn failure(text: &str) -> Option<Found> {
-    text.lines().find_map(|line| {
+    let failures = text.lines().filter_map(|line| {
         let (seed, by) = line.strip_prefix("seed ")?.split_once(" FAILED: ")?;
         Some(Found {
             seed: seed.parse().ok()?,
             by: by.to_owned(),
         })
-    })
+    });
+    failures.min_by_key(|found| found.seed)
 }
 
 /// The simulator of the copy.

@@ -1,14 +1,11 @@
 //! The simulator as a command.
 
-use std::path::PathBuf;
-use std::process::ExitCode;
-use std::time::{Duration, Instant};
+mod many;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
-use fulmen_sim::{Coverage, Keep, Options, Outcome, Stats, plan::Plan};
-
-/// One of so many seeds is run twice.
-const TWICE: u64 = 20;
+use fulmen_sim::{Keep, Options, Outcome, Stats, plan::Plan};
 
 /// Runs networks of real nodes in one process, each fixed by a seed.
 #[derive(Debug, Parser)]
@@ -50,9 +47,20 @@ struct Arguments {
     /// Begin no new seed after so many minutes
     #[arg(long, value_name = "MINUTES")]
     minutes: Option<u64>,
+    /// How many seeds run at a time [default: as many as there are cores]
+    #[arg(long, short, value_name = "N", requires = "seeds", value_parser = at_least_one)]
+    jobs: Option<usize>,
     /// Count what is reached and list what is not
     #[arg(long)]
     coverage: bool,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least one".into()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn range(text: &str) -> Result<(u64, u64), String> {
@@ -66,7 +74,7 @@ fn range(text: &str) -> Result<(u64, u64), String> {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some((from, to)) = arguments.seeds {
-        return many(from, to, &arguments);
+        return many::many(from, to, &arguments);
     }
     if let Some(file) = &arguments.script {
         return match std::fs::read(file) {
@@ -151,82 +159,6 @@ fn show(arguments: &Arguments, run: impl FnOnce(Options) -> Outcome) -> ExitCode
         println!("{}", outcome.coverage.report());
     }
     report(&[outcome])
-}
-
-fn many(from: u64, to: u64, arguments: &Arguments) -> ExitCode {
-    let begun = Instant::now();
-    let mut sum = Stats::default();
-    let mut coverage = Coverage::default();
-    let mut failed = Vec::new();
-    let mut simulated = 0;
-    let mut said = Instant::now();
-    let mut all = Vec::new();
-    let options = Options {
-        trace: Keep::Tail,
-        coverage: arguments.coverage,
-    };
-    for seed in from..to {
-        let minutes = begun.elapsed().as_secs() / 60;
-        if arguments.minutes.is_some_and(|most| minutes >= most) {
-            println!("{most} minutes are over before seed {seed}", most = minutes);
-            break;
-        }
-        let mut outcome = fulmen_sim::run_plan(Plan::draw(seed), options);
-        if seed % TWICE == 0 && outcome.failure.is_none() {
-            let again = fulmen_sim::run(seed);
-            if again.hash != outcome.hash {
-                outcome.failure = Some("the same seed gave another run".into());
-            }
-        }
-        all.push((
-            outcome.stats.steps,
-            outcome.stats.paid + outcome.stats.unpaid,
-        ));
-        simulated += outcome.simulated_millis;
-        sum.add(&outcome.stats);
-        coverage.add(&outcome.coverage);
-        if let Some(failure) = &outcome.failure {
-            println!("seed {seed} FAILED: {failure}");
-            failed.push(outcome);
-            if !arguments.keep_going {
-                break;
-            }
-        }
-        if said.elapsed().as_secs() >= 10 {
-            said = Instant::now();
-            println!(
-                "{} of {} seeds, {} failed",
-                seed + 1 - from,
-                to - from,
-                failed.len()
-            );
-        }
-    }
-    let seconds = begun.elapsed().as_secs_f64();
-    println!(
-        "{} seeds in {seconds:.1} s, {:.1} simulated days, {:.0} steps per second; medians: {} steps, {} payments",
-        all.len(),
-        rate(simulated, 86_400_000.0),
-        rate(sum.steps, seconds),
-        median(all.iter().map(|(steps, _)| *steps)),
-        median(all.iter().map(|(_, payments)| *payments)),
-    );
-    println!("{}", summary(&sum));
-    if arguments.coverage {
-        println!("{}", coverage.report());
-    }
-    report(&failed)
-}
-
-fn median(numbers: impl Iterator<Item = u64>) -> u64 {
-    let mut numbers: Vec<u64> = numbers.collect();
-    numbers.sort_unstable();
-    numbers.get(numbers.len() / 2).copied().unwrap_or(0)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "for people to read")]
-fn rate(count: u64, seconds: f64) -> f64 {
-    count as f64 / seconds.max(0.001)
 }
 
 fn summary(stats: &Stats) -> String {
