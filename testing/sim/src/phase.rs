@@ -2,6 +2,7 @@
 
 use bitcoin::Txid;
 use fulmen_devchain::Entry;
+use fulmen_gossip::Direction;
 use fulmen_node::{ChannelState, Node};
 
 use crate::{
@@ -29,6 +30,8 @@ pub(crate) enum Phase {
 
 /// How long each phase may last, in milliseconds.
 const PATIENCE: u64 = 20 * 60 * 1_000;
+/// Each peer is asked for its gossip in turn, every ten minutes one: all eight of them.
+const GOSSIP_PATIENCE: u64 = 90 * 60 * 1_000;
 
 impl World {
     pub(crate) fn begin_open(&mut self) {
@@ -73,7 +76,11 @@ impl World {
             ) => u64::from(blocks) * self.plan.block_interval,
             _ => 0,
         };
-        if lasted > PATIENCE + outage {
+        let patience = match self.phase {
+            Phase::Open => GOSSIP_PATIENCE,
+            _ => PATIENCE,
+        };
+        if lasted > patience + outage {
             let why = self.what_is_missing();
             return self.fail(format!("the phase {:?} does not end: {why}", self.phase));
         }
@@ -183,8 +190,8 @@ impl World {
                 let graph = node.graph();
                 graph.channel_count() >= wanted
                     && graph.channels().all(|c| {
-                        c.policy(fulmen_gossip::Direction::Forward).is_some()
-                            && c.policy(fulmen_gossip::Direction::Backward).is_some()
+                        c.policy(Direction::Forward).is_some()
+                            && c.policy(Direction::Backward).is_some()
                     })
             })
     }
@@ -386,6 +393,14 @@ impl World {
             }
             let graph = node.graph();
             lines.push(format!("n{index} knows {} channels", graph.channel_count()));
+            for channel in graph.channels() {
+                for direction in [Direction::Forward, Direction::Backward] {
+                    if channel.policy(direction).is_none() {
+                        let id = channel.short_channel_id;
+                        lines.push(format!("n{index} lacks the {direction:?} terms of {id}"));
+                    }
+                }
+            }
             for sweep in node.balance_info().sweeps {
                 lines.push(format!("n{index} sweep {sweep:?}"));
             }

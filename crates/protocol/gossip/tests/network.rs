@@ -221,6 +221,27 @@ fn a_private_channel_is_told_to_its_peer_alone() {
     assert_eq!(net.graph(2).channel_count(), 0);
 }
 
+/// A node takes live gossip from some of its peers only, and what the last one says of its channel comes from no other.
+#[test]
+fn who_is_behind_a_peer_that_is_not_listened_to_is_heard_of_within_the_hour() {
+    let mut net = Net::new(7);
+    for n in 2..=6 {
+        net.connect(1, n);
+        net.channel(100 + u32::from(n), 1, n);
+    }
+    net.connect(6, 7);
+    net.channel(150, 6, 7);
+    net.pass(60_000);
+    let terms = |net: &mut Net| {
+        let graph = net.graph(1);
+        let channel = graph.channel(scid(150)).unwrap();
+        channel.policies.iter().filter(|p| p.is_some()).count()
+    };
+    assert_eq!(terms(&mut net), 1);
+    net.pass(3_600_000);
+    assert_eq!(terms(&mut net), 2);
+}
+
 /// A reorganisation takes an announced channel out of its place, and the next block puts it back there.
 #[test]
 fn a_channel_that_comes_back_to_its_place_is_enabled_again() {

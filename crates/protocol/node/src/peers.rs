@@ -97,20 +97,7 @@ impl Node {
             features: None,
         });
         if let Some(address) = address {
-            let is_new = entry.addresses.first() != Some(&address);
-            entry.addresses.retain(|known| *known != address);
-            entry.addresses.insert(0, address);
-            entry.addresses.truncate(ADDRESSES_MAX);
-            let addresses = encode_addresses(&entry.addresses);
-            if is_new
-                && self
-                    .channels_of(&peer)
-                    .iter()
-                    .any(|id| self.has_records(id))
-            {
-                step.scope(Scope::Node);
-                step.batch.put(peer_key(&peer), addresses);
-            }
+            self.remember_address(step, peer, address);
         }
         let init = Init {
             globalfeatures: Features::empty(),
@@ -407,10 +394,9 @@ impl Node {
             return self.reply(step, id, Ok(Reply::Done));
         }
         entry.waiting.push(id);
-        entry.addresses.retain(|known| *known != address);
-        entry.addresses.insert(0, address);
-        entry.addresses.truncate(ADDRESSES_MAX);
-        let addresses = entry.addresses.clone();
+        self.remember_address(step, peer, address);
+        let known = self.peers.get(&peer);
+        let addresses = known.map_or_else(Vec::new, |entry| entry.addresses.clone());
         // A wish for now, whether the peer is kept connected or not: that was said when its channel began.
         step.act(ActionKind::Connect {
             peer,
@@ -461,6 +447,23 @@ impl Node {
             self.close_connection(step, peer, DisconnectReason::Requested);
         }
         self.reply(step, id, reply);
+    }
+
+    /// The newest address comes first; on disk is what is needed after a restart.
+    fn remember_address(&mut self, step: &mut Step, peer: PublicKey, address: PeerAddress) {
+        let known = &mut self.peers.entry(peer).or_default().addresses;
+        if known.first() == Some(&address) {
+            return;
+        }
+        known.retain(|other| *other != address);
+        known.insert(0, address);
+        known.truncate(ADDRESSES_MAX);
+        let addresses = encode_addresses(known);
+        let channels = self.channels_of(&peer);
+        if channels.iter().any(|id| self.has_records(id)) {
+            step.scope(Scope::Node);
+            step.batch.put(peer_key(&peer), addresses);
+        }
     }
 
     /// From now on the connection with this peer is kept up: there is a channel with it.

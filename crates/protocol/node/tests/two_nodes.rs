@@ -9,7 +9,7 @@
 mod common;
 
 use common::World;
-use fulmen_node::{ChannelState, CloseMode, Event, Reply};
+use fulmen_node::{ChannelState, CloseMode, Command, Event, PeerAddress, Reply};
 use fulmen_types::{ChannelType, Msat, record::Space};
 
 fn open_ready(world: &mut World, from: usize, to: usize, channel_type: Option<ChannelType>) {
@@ -29,6 +29,26 @@ fn succeeded(world: &World, index: usize) -> usize {
         .iter()
         .filter(|e| matches!(e, Event::PaymentSucceeded { .. }))
         .count()
+}
+
+/// Who accepted a channel does not know where its peer listens. What its user says is kept.
+#[test]
+fn the_address_that_a_user_gives_of_a_channel_s_peer_survives_a_restart() {
+    let mut world = World::new(2);
+    open_ready(&mut world, 0, 1, None);
+    world.disconnect(0, 1);
+    world.run();
+    let address = PeerAddress("192.0.2.7:9735".into());
+    let command = Command::Connect {
+        peer: world.id(0),
+        address: address.clone(),
+    };
+    world.start(1, command);
+    world.run();
+    assert_eq!(world.nodes[1].records(), world.nodes[1].node.records());
+    world.crash(1);
+    let known = &world.nodes[1].node.peers_info()[0].addresses;
+    assert_eq!(*known, [address]);
 }
 
 #[test]

@@ -46,8 +46,10 @@ const FUTURE_SECS: u64 = 24 * 3_600;
 const REFRESH_SECS: u64 = 12 * 24 * 3_600;
 /// Between looks for channels to forget.
 const PRUNE_MILLIS: u64 = 3_600_000;
-/// Between two looks for what was missed; sooner when something is known to have been dropped.
+/// Each peer is asked so often for what was missed: what only one of them knows comes from no other. Sooner when
+/// something is known to have been dropped, and seldomer the more peers there are, as each answer names all channels.
 const RESYNC_MILLIS: u64 = 3_600_000;
+const RESYNC_MIN_MILLIS: u64 = 600_000;
 const RESYNC_SOON_MILLIS: u64 = 15_000;
 /// Rules that a peer may break on one connection before it is not listened to any more.
 const MAX_OFFENCES: u32 = 20;
@@ -503,7 +505,9 @@ impl Gossip {
             self.flush(out);
         }
         if now >= self.next_resync {
-            self.next_resync = now.plus_millis(RESYNC_MILLIS);
+            let peers = self.peers.values().filter(|peer| peer.has_queries).count();
+            let share = RESYNC_MILLIS / u64::try_from(peers.max(1)).unwrap_or(u64::MAX);
+            self.next_resync = now.plus_millis(share.max(RESYNC_MIN_MILLIS));
             self.resync_wait = if self.is_lossy {
                 self.resync_wait.saturating_mul(2).min(RESYNC_MILLIS)
             } else {

@@ -10,7 +10,7 @@ use bitcoin::constants::ChainHash;
 use fulmen_types::{Feature, Features, NodeId, ShortChannelId, Timestamp};
 use fulmen_wire::{GossipTimestampFilter, QueryChannelRange};
 
-use super::{Gossip, GossipOutput, NEVER, RESYNC_MILLIS};
+use super::{Gossip, GossipOutput, NEVER, RESYNC_MIN_MILLIS};
 
 /// Live gossip is asked for from this long ago on: what happened meanwhile comes by queries.
 const FILTER_BACK_SECS: u64 = 3_600;
@@ -160,7 +160,7 @@ impl Gossip {
         let live = self.peers.values().filter(|peer| peer.is_live).count();
         let is_live = has_queries && live < self.config.sync_peers;
         if self.next_resync == NEVER {
-            self.next_resync = now.plus_millis(RESYNC_MILLIS);
+            self.next_resync = now.plus_millis(RESYNC_MIN_MILLIS);
         }
         let broadcast_at = self.broadcast_end();
         self.peers.insert(

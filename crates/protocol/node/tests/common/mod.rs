@@ -21,7 +21,7 @@ use bitcoin::{
 use fulmen_node::{
     ActionKind, Answer, Ask, Block, BlockId, Boot, BroadcastAnswer, ChannelInfo, ChannelSelector,
     CloseMode, Command, CommandError, CommandId, ConnEpoch, Direction, Effects, Event, Input, Node,
-    NodeConfig, NoteLevel, OpenChannelCommand, PayCommand, Reply, RouteReport, UtxoAnswer,
+    NodeConfig, NoteLevel, OpenChannelCommand, PayCommand, Records, Reply, RouteReport, UtxoAnswer,
     WalletBalance, WalletError,
 };
 use fulmen_signer::{
@@ -46,6 +46,16 @@ pub struct TestNode {
     /// With whom, by index of the node.
     pub connections: BTreeMap<usize, ConnEpoch>,
     boots: u8,
+}
+
+impl TestNode {
+    /// What it would be restored from.
+    pub fn records(&self) -> Records {
+        let is_read = |(key, _): &(&RecordKey, &Vec<u8>)| key.space.is_loaded_at_start();
+        let read = self.disk.iter().filter(is_read);
+        read.map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
+    }
 }
 
 pub struct World {
@@ -693,12 +703,7 @@ impl World {
         self.inputs.retain(|(to, _)| *to != index);
         let node = &mut self.nodes[index];
         node.boots = node.boots.wrapping_add(1);
-        let records = node
-            .disk
-            .iter()
-            .filter(|(key, _)| key.space.is_loaded_at_start())
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
+        let records = node.records();
         let boot = Boot {
             entropy: [100u8.wrapping_add(node.boots); 32],
         };
@@ -707,6 +712,8 @@ impl World {
         node.node = restored;
         prepare(&mut node.node);
         self.carry_out(index, effects);
+        let node = &self.nodes[index];
+        assert_eq!(node.records(), node.node.records());
         self.welcome(index);
         others
     }
