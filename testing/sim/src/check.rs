@@ -46,7 +46,8 @@ pub(crate) fn classes(effects: &Effects) -> Result<(), String> {
                 at_once && package.iter().any(ours)
             }
             ActionKind::Ask { ask, .. } => at_once && !matches!(ask, Ask::Record(_) | Ask::Utxo(_)),
-            ActionKind::Connect { .. }
+            ActionKind::Withdraw { .. }
+            | ActionKind::Connect { .. }
             | ActionKind::StopConnecting { .. }
             | ActionKind::Misbehaved { .. }
             | ActionKind::WatchOutpoint { .. }

@@ -267,8 +267,9 @@ impl World {
 
     fn act(&mut self, index: usize, kind: ActionKind, inputs: &mut VecDeque<Input>) {
         match kind {
-            // The outbox hands messages out apart.
+            // The outbox hands messages out apart, and takes them back itself.
             ActionKind::Send { lane, message } => self.send(index, lane, message),
+            ActionKind::Withdraw { .. } => {}
             ActionKind::Disconnect {
                 peer,
                 epoch,
@@ -328,6 +329,16 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Whether what a node takes for its tip is so, or was before the last blocks; after a start or a reorganisation
+    /// that it has not heard of it says what was right before.
+    fn is_on_the_best_chain(&self, index: usize) -> bool {
+        let tip = self.hosts[index]
+            .node
+            .as_ref()
+            .map(|node| node.chain_tip()[0]);
+        tip.is_some_and(|tip| self.chain.block_hash(tip.height.to_u32()) == Some(tip.hash))
     }
 
     pub(crate) fn is_absent(&self, index: usize) -> bool {
@@ -486,7 +497,9 @@ impl World {
         });
         let ids: Vec<Txid> = txs.iter().map(Transaction::compute_txid).collect();
         self.say(format!("n{index} broadcasts {ids:?}: {answer:?}"));
-        if let BroadcastAnswer::Other(why) = &answer {
+        if let BroadcastAnswer::Other(why) = &answer
+            && self.is_on_the_best_chain(index)
+        {
             self.blame(
                 index,
                 format!("n{index} broadcasts {ids:?}, which is refused: {why}"),

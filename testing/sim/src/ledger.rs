@@ -185,7 +185,7 @@ impl World {
         let left = i128::from(initial_in_all) - i128::from(held_in_all) - i128::from(fees);
         let bound = 660 * i128::try_from(self.users.channels.len()).unwrap_or(0);
         let bound = if self.forced.is_empty() { 0 } else { bound };
-        let bound = bound + i128::from(self.left_behind_sat());
+        let bound = bound + i128::from(self.left_behind_sat() + self.unswept_sat());
         if left < 0 || (left > bound && !self.villainy.on) {
             self.fail(format!(
                 "{left} sat are with nobody; {bound} may be in anchors"
@@ -201,6 +201,15 @@ impl World {
         let payments = self.users.payments.values().map(|p| p.amount_msat);
         let msat: u64 = payments.filter(|msat| self.may_be_trimmed(*msat)).sum();
         msat.div_ceil(1_000)
+    }
+
+    /// What nodes have not swept yet: little, or the run would not be over.
+    fn unswept_sat(&self) -> u64 {
+        let nodes = self.hosts.iter().filter_map(|host| host.node.as_ref());
+        nodes
+            .flat_map(|node| node.balance_info().sweeps)
+            .map(|(_, sweep)| sweep.amount.to_sat())
+            .sum()
     }
 
     /// Who has more bad luck than the budget allows, and a state that is not old, loses no more than what was

@@ -63,14 +63,12 @@ impl Outbox {
                 .extend(scopes.into_iter().map(|scope| (scope, seq)));
         }
         for Action { class, after, kind } in actions {
-            // Rule 21: after an error nothing is said of the channel that was not said before, but for the
+            // Rule 21: once a channel is over nothing is said of it that was not said before, but for the
             // reestablish, without which a peer that lost its state does not know.
-            if let ActionKind::Send { lane, message } = &kind
-                && lane.channel.is_some()
-                && matches!(message, OutMessage::Ready(Message::Error(_)))
-            {
+            if let ActionKind::Withdraw { lane } = kind {
                 self.waiting
-                    .retain(|w| lane_of(&w.kind) != Some(*lane) || is_reestablish(&w.kind));
+                    .retain(|w| lane_of(&w.kind) != Some(lane) || is_reestablish(&w.kind));
+                continue;
             }
             self.waiting.push_back(Waiting {
                 class,

@@ -487,7 +487,9 @@ impl<H: Heart> Driver<H> {
     fn act(&mut self, kind: ActionKind) {
         match kind {
             // These come out of the releaser in their own form.
-            ActionKind::Send { .. } | ActionKind::Disconnect { .. } => {}
+            ActionKind::Send { .. }
+            | ActionKind::Withdraw { .. }
+            | ActionKind::Disconnect { .. } => {}
             ActionKind::Connect { .. } | ActionKind::StopConnecting { .. }
                 if self.mode == Mode::EnforceOnly => {}
             ActionKind::Connect {

@@ -112,7 +112,7 @@ struct LaneQueue {
     /// Whether the signer refused: nothing of this lane but an `error` leaves on this connection.
     stuck: bool,
     /// Whether what the signer is working on is not to be said any more.
-    is_cancelled: bool,
+    is_withdrawn: bool,
 }
 
 #[derive(Debug)]
@@ -173,11 +173,7 @@ impl Lanes {
         connection.emitted += 1;
         let emission = connection.emitted;
         let queue = connection.lanes.entry(lane.channel).or_default();
-        // Rule 21: the channel is over, and what was not said before is not said.
         let is_error = matches!(message, OutMessage::Ready(Message::Error(_)));
-        if is_error && lane.channel.is_some() {
-            queue.cancel();
-        }
         if !queue.stuck || is_error {
             queue.slots.push_back(Slot {
                 emission,
@@ -185,6 +181,14 @@ impl Lanes {
                 after,
                 message: Some(message),
             });
+        }
+    }
+
+    /// Rule 21: the channel is over, and what was not said before is not said.
+    pub(crate) fn withdraw(&mut self, lane: Lane) {
+        let connection = self.live(lane.peer, lane.epoch);
+        if let Some(queue) = connection.and_then(|c| c.lanes.get_mut(&lane.channel)) {
+            queue.withdraw();
         }
     }
 
@@ -271,7 +275,7 @@ impl Lanes {
             return refused;
         };
         queue.signing = 0;
-        if std::mem::take(&mut queue.is_cancelled) {
+        if std::mem::take(&mut queue.is_withdrawn) {
             return refused;
         }
         let answered = complete.into_iter().map(OutMessage::Ready).chain(rest);
@@ -408,7 +412,7 @@ impl Connection {
 
 impl LaneQueue {
     /// Drops what waits, but for `channel_reestablish`: it tells a peer that lost its state not to broadcast it.
-    fn cancel(&mut self) {
+    fn withdraw(&mut self) {
         self.slots.retain(|slot| {
             matches!(
                 slot.message,
@@ -417,7 +421,7 @@ impl LaneQueue {
         });
         self.paused = false;
         self.unsure = false;
-        self.is_cancelled = self.signing > 0;
+        self.is_withdrawn = self.signing > 0;
     }
 
     /// Takes the head if it is complete, durable and as wanted.

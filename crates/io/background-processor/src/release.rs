@@ -175,6 +175,7 @@ impl Releaser {
         match kind {
             // Their places in the lanes are taken now, whenever they leave.
             ActionKind::Send { lane, message } => self.lanes.push(lane, class, after, message),
+            ActionKind::Withdraw { lane } => self.lanes.withdraw(lane),
             ActionKind::Disconnect {
                 peer,
                 epoch,

@@ -395,7 +395,7 @@ fn error(n: u8) -> OutMessage {
 }
 
 #[test]
-fn an_error_cancels_what_waits_in_its_lane_and_in_no_other() {
+fn what_waits_in_one_lane_is_withdrawn_and_in_no_other() {
     let signer = TestSigner::new(Mood::Signs);
     let mut d = Driven::connected();
     let step = Step::new(2)
@@ -405,7 +405,9 @@ fn an_error_cancels_what_waits_in_its_lane_and_in_no_other() {
         .send(lane(1, 1, Some(2)), unsigned(2, 6));
     assert_eq!(d.push(step.done()), ["said"]);
     // The signer has the signatures already, and its answer comes after the channel's end.
-    let step = Step::new(3).send(lane(1, 1, Some(1)), error(1));
+    let step = Step::new(3)
+        .withdraw(lane(1, 1, Some(1)))
+        .send(lane(1, 1, Some(1)), error(1));
     assert_eq!(d.push(step.done()), ["error"]);
     let step = Step::new(4).send(lane(1, 1, Some(1)), text("unknown channel"));
     assert_eq!(d.push(step.done()), ["unknown channel"]);
@@ -418,12 +420,13 @@ fn an_error_cancels_what_waits_in_its_lane_and_in_no_other() {
 }
 
 #[test]
-fn an_error_does_not_cancel_the_reestablish_that_tells_of_lost_state() {
+fn the_reestablish_that_tells_of_lost_state_is_not_withdrawn() {
     let mut d = Driven::connected();
     let step = Step::new(2)
         .stored()
         .send(lane(1, 1, Some(1)), reestablish(1))
         .send(lane(1, 1, Some(1)), text("never"))
+        .withdraw(lane(1, 1, Some(1)))
         .send(lane(1, 1, Some(1)), error(1));
     assert_eq!(d.push(step.done()), none());
     assert_eq!(d.committed(2), ["channel_reestablish", "error"]);

@@ -11,7 +11,7 @@ use crate::{
     claim::{Attempt, Claim, Group},
     input::{BroadcastId, ClaimId, EnforceContext, WalletCoin},
     output::{BroadcastClass, EnforceEvent, EnforceOutput},
-    resolution::Resolution,
+    resolution::{CoinsAsked, Resolution},
     schedule::{Urgency, feerate_within, percent_floor, raised, replacement_fee, urgency},
     state::Start,
     view::{Role, Tracked, View},
@@ -259,7 +259,7 @@ impl Resolution {
             };
             match self.run.coins_asked.get(&lease) {
                 None => {
-                    self.run.coins_asked.insert(lease, false);
+                    self.run.coins_asked.insert(lease, CoinsAsked::Open);
                     let bare = Draft {
                         coins: &[],
                         ..draft
@@ -271,9 +271,9 @@ impl Resolution {
                     });
                     return;
                 }
-                Some(false) => return,
+                Some(CoinsAsked::Open | CoinsAsked::Away) => return,
                 // These are all there are: what they can pay is better than nothing.
-                Some(true) => goal = goal.min(draft.feerate_affordable()),
+                Some(CoinsAsked::Given) => goal = goal.min(draft.feerate_affordable()),
             }
             let least = last.as_ref().map_or(ctx.feerates.floor, |a| {
                 raised(a.feerate, FeeratePerKw::new(0))

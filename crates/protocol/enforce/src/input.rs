@@ -88,6 +88,12 @@ pub enum EnforceInput {
         /// All coins leased under it.
         coins: Vec<WalletCoin>,
     },
+    /// The other answer to it: the wallet is away, which says nothing of what it holds. It is asked again with the
+    /// next block, or after a while.
+    CoinsUnavailable {
+        /// The number of the lease.
+        lease: u32,
+    },
     /// The answer to [`crate::EnforceOutput::AskWalletSign`].
     WalletSigned {
         /// The claim.

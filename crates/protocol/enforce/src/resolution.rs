@@ -43,6 +43,17 @@ pub struct Resolution {
     pub(crate) run: Run,
 }
 
+/// How far a question for coins is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CoinsAsked {
+    /// The wallet has not answered.
+    Open,
+    /// It was away.
+    Away,
+    /// It has given what it has.
+    Given,
+}
+
 /// What belongs to one run of the program and is no part of the state.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Run {
@@ -50,8 +61,8 @@ pub(crate) struct Run {
     pub(crate) watched: BTreeSet<OutPoint>,
     /// The chain source has delivered its best tip.
     pub(crate) caught_up: bool,
-    /// Leases asked for, and whether the wallet has answered.
-    pub(crate) coins_asked: BTreeMap<u32, bool>,
+    /// Leases asked for, and how far that is.
+    pub(crate) coins_asked: BTreeMap<u32, CoinsAsked>,
     /// Attempts that the wallet was asked to sign.
     pub(crate) signing: BTreeSet<(ClaimId, u32)>,
     /// Claims whose coins the user was told are missing.
@@ -214,7 +225,9 @@ impl Resolution {
                 self.run.caught_up = true;
                 self.run.rebroadcast = true;
                 // What the wallet could not give or sign may be possible by now.
-                self.run.coins_asked.retain(|_, answered| !*answered);
+                self.run
+                    .coins_asked
+                    .retain(|_, asked| *asked == CoinsAsked::Open);
                 self.run.signing.clear();
             }
             EnforceInput::Disconnected { height } => self.disconnect(height, &mut out),
@@ -225,6 +238,11 @@ impl Resolution {
                     .or_insert(preimage);
             }
             EnforceInput::Coins { lease, coins } => self.take_coins(lease, coins),
+            EnforceInput::CoinsUnavailable { lease } => {
+                if let Some(asked) = self.run.coins_asked.get_mut(&lease) {
+                    *asked = CoinsAsked::Away;
+                }
+            }
             EnforceInput::WalletSigned {
                 claim,
                 attempt,
@@ -404,7 +422,7 @@ impl Resolution {
                     held.coins.push(coin);
                 }
             }
-            self.run.coins_asked.insert(lease, true);
+            self.run.coins_asked.insert(lease, CoinsAsked::Given);
         }
     }
 

@@ -256,6 +256,7 @@ impl Node {
                     _ => CloseInitiator::Us,
                 };
                 let reason = closing.reason.to_string();
+                self.withdraw(step, peer, channel_id);
                 // Said again after a restart, the user knows.
                 if self.start_resolution(step, keys_id, closing.enforcement, true) {
                     self.closing_event(step, keys_id, initiator, true, reason);
@@ -332,6 +333,7 @@ impl Node {
                 self.event(step, event);
             }
             ChannelOutput::BroadcastWithheld(reason) => {
+                self.withdraw(step, peer, channel_id);
                 let message = alloc::format!(
                     "channel {channel_id} with {peer}: {reason}. Its state was restored from a backup \
                      and nobody has confirmed it, so nothing is broadcast. Ask the peer to connect, or \
@@ -342,6 +344,7 @@ impl Node {
             ChannelOutput::Abandoned(reason) => self.channel_abandoned(step, keys_id, reason),
             ChannelOutput::Frozen { .. } => {
                 let data = entry.channel.enforcement();
+                self.withdraw(step, peer, channel_id);
                 if let Some(data) = data {
                     self.start_resolution(step, keys_id, data, false);
                 }

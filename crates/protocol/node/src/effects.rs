@@ -102,6 +102,13 @@ pub enum ActionKind {
         /// The message, or what to sign for it.
         message: OutMessage,
     },
+    /// A channel is over: what waits in its lane and has not left is not said any more, but for
+    /// `channel_reestablish`, which tells a peer that lost its state not to broadcast it. At once, whatever is
+    /// durable, and with what the signer is working on; what comes after it is said.
+    Withdraw {
+        /// The stream.
+        lane: Lane,
+    },
     /// End a connection once what was sent before is out.
     Disconnect {
         /// With whom.

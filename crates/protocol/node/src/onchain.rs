@@ -472,10 +472,11 @@ impl Node {
     ) {
         let coins = match answer {
             Answer::Coins(Ok(coins)) => coins,
-            // A wallet that is away has said nothing of its coins: it is asked again in a while.
             Answer::Coins(Err(WalletError::Unavailable(why))) => {
                 let text = alloc::format!("the wallet gives no coins for a claim yet: {why}");
-                return step.note(NoteLevel::Warn, text);
+                step.note(NoteLevel::Warn, text);
+                let input = EnforceInput::CoinsUnavailable { lease };
+                return self.resolution_input(step, keys_id, input);
             }
             Answer::Coins(Err(error)) => {
                 step.note(NoteLevel::Warn, error.to_string());

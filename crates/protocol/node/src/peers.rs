@@ -14,7 +14,7 @@ use fulmen_wire::{Error, Init, Message, Warning};
 
 use crate::{
     command::{CommandError, Reply},
-    effects::{ActionKind, DisconnectReason, Lane, NoteLevel, Scope},
+    effects::{ActionKind, DisconnectReason, Lane, NoteLevel, ReleaseClass, Scope},
     input::{CommandId, ConnEpoch, Direction, PeerAddress},
     node::Node,
     step::Step,
@@ -322,15 +322,30 @@ impl Node {
         channel: Option<ChannelId>,
         message: OutMessage,
     ) {
-        let Some(connection) = self.peers.get(&peer).and_then(|p| p.connection.as_ref()) else {
+        let Some(lane) = self.lane(peer, channel) else {
             return;
         };
-        let lane = Lane {
+        // Rule 21: after an error nothing is said of a channel that was not said before.
+        if matches!(message, OutMessage::Ready(Message::Error(_))) {
+            withdraw(step, lane);
+        }
+        step.act(ActionKind::Send { lane, message });
+    }
+
+    /// The same for a channel that ends without a word.
+    pub(crate) fn withdraw(&self, step: &mut Step, peer: PublicKey, channel_id: ChannelId) {
+        if let Some(lane) = self.lane(peer, Some(channel_id)) {
+            withdraw(step, lane);
+        }
+    }
+
+    fn lane(&self, peer: PublicKey, channel: Option<ChannelId>) -> Option<Lane> {
+        let connection = self.peers.get(&peer)?.connection.as_ref()?;
+        Some(Lane {
             peer,
             epoch: connection.epoch,
             channel,
-        };
-        step.act(ActionKind::Send { lane, message });
+        })
     }
 
     /// The peer broke the protocol in a way that ends the connection.
@@ -511,6 +526,12 @@ impl Node {
         let peer = PublicKey::from_bytes(key)?;
         self.peers.entry(peer).or_default().addresses = decode_addresses(value)?;
         Ok(())
+    }
+}
+
+fn withdraw(step: &mut Step, lane: Lane) {
+    if lane.channel.is_some() {
+        step.act_as(ReleaseClass::Now, ActionKind::Withdraw { lane });
     }
 }
 

@@ -16,6 +16,7 @@ use fulmen_node::{
 };
 use fulmen_signer::{KeysManager, Signer};
 use fulmen_types::Msat;
+use fulmen_wire::Message;
 
 fn three() -> World {
     let mut world = World::new(3);
@@ -288,4 +289,29 @@ fn a_node_that_was_down_for_long_waits_a_moment_for_its_peers() {
             assert_eq!(closed(&world), 1);
         }
     }
+}
+
+/// What waits for the signer or the disk must not leave any more: after a close nothing is signed or revoked.
+#[test]
+fn nothing_is_said_of_a_channel_that_the_peer_ended() {
+    let mut world = three();
+    let channel_id = world.channel(0, 1).unwrap().channel_id;
+    let epoch = world.nodes[0].connections[&1];
+    let message = Message::Error(fulmen_wire::Error {
+        channel_id,
+        data: b"over".to_vec(),
+    });
+    let peer = world.id(1);
+    let now = world.now;
+    let input = Input::PeerMessage {
+        peer,
+        epoch,
+        message,
+    };
+    let effects = world.nodes[0].node.handle(now, input);
+    let withdrawn = effects.actions.iter().any(|action| {
+        matches!(&action.kind, ActionKind::Withdraw { lane }
+            if lane.peer == peer && lane.epoch == epoch && lane.channel == Some(channel_id))
+    });
+    assert!(withdrawn, "{:#?}", effects.actions);
 }

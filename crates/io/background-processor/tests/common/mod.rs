@@ -136,6 +136,10 @@ impl Step {
         self.act(ReleaseClass::All, ActionKind::Send { lane, message })
     }
 
+    pub fn withdraw(self, lane: Lane) -> Self {
+        self.act(ReleaseClass::Now, ActionKind::Withdraw { lane })
+    }
+
     pub fn done(self) -> Effects {
         self.0
     }

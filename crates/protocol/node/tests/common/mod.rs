@@ -470,7 +470,8 @@ impl World {
                     println!("node {index}: {text}");
                 }
             }
-            ActionKind::Connect { .. }
+            ActionKind::Withdraw { .. }
+            | ActionKind::Connect { .. }
             | ActionKind::StopConnecting { .. }
             | ActionKind::Misbehaved { .. }
             | ActionKind::WatchOutpoint { .. }
