@@ -10,10 +10,6 @@ use bitcoin::{Transaction, Txid};
 
 use crate::{plan::Trick, world::World};
 
-/// How often the claim of one output is thrown out at the most. From an expiry to the next are 34 blocks: what is
-/// left of them is for the close, the depth of the claim, and the budget of faults.
-const MOST_CYCLES: u32 = 12;
-
 /// The type of `update_fulfill_htlc`.
 const UPDATE_FULFILL_HTLC: [u8; 2] = 130u16.to_be_bytes();
 
@@ -53,7 +49,7 @@ impl World {
         else {
             return;
         };
-        let Trick::Cycler { permille, .. } = villain.trick else {
+        let Trick::Cycler { permille, most, .. } = villain.trick else {
             return;
         };
         if !self.holds_back(villain.host) {
@@ -71,7 +67,7 @@ impl World {
             let cycled = &self.villainy.cycled;
             let is_worn_out = outpoints
                 .clone()
-                .any(|o| cycled.get(&o).is_some_and(|count| *count >= MOST_CYCLES));
+                .any(|o| cycled.get(&o).is_some_and(|count| *count >= most));
             if is_worn_out || !self.rng.chance(permille) {
                 continue;
             }

@@ -405,10 +405,12 @@ impl World {
                 lines.push(format!("n{index} sweep {sweep:?}"));
             }
         }
-        lines.push(format!(
-            "{} transactions in the mempool",
-            self.chain.mempool().len()
-        ));
+        for (txid, entry) in self.chain.mempool().iter() {
+            let Entry { fee, weight, .. } = entry;
+            lines.push(format!(
+                "unconfirmed: {txid} pays {fee} sat for a weight of {weight}"
+            ));
+        }
         lines.join("\n")
     }
 }

@@ -65,6 +65,9 @@ pub enum Trick {
         permille: u64,
         /// For how long.
         blocks: u32,
+        /// How often the claim of one output is thrown out at the most.
+        #[serde(default = "most_cycles")]
+        most: u32,
     },
     /// So many of a thousand of its messages are changed, dropped, doubled or replaced by earlier ones.
     Mutator {
@@ -87,6 +90,12 @@ pub enum Trick {
         /// For how long.
         blocks: u32,
     },
+}
+
+/// From an expiry to the next are 34 blocks: what is left of them is for the close, the depth of the claim, and the
+/// budget of faults.
+const fn most_cycles() -> u32 {
+    12
 }
 
 impl Trick {
@@ -316,6 +325,7 @@ fn draw_villain(rng: &mut Rng, plan: &Plan) -> Option<Villain> {
         550..600 => Trick::Cycler {
             permille: rng.between(300, 900),
             blocks: 40 + blocks,
+            most: most_cycles(),
         },
         600..700 => Trick::Silent {
             blocks: rng.chance(600).then_some(blocks),

@@ -63,6 +63,20 @@ fn what_once_failed_fails_no_more() {
     println!("{count} plans");
 }
 
+/// Beyond the budget the checkers must see what is lost: a cycle that wins every block costs the channel upstream.
+#[test]
+fn a_cycle_without_end_is_noticed() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/beyond/endless-cycle.json");
+    let plan = Plan::from_text(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let outcome = run_plan(plan, Options::default());
+    let failure = outcome.failure.unwrap();
+    assert!(outcome.stats.cycled > 12, "{:?}", outcome.stats);
+    assert!(
+        failure.contains("by force: our HTLC 0 expired"),
+        "{failure}"
+    );
+}
+
 #[test]
 fn a_plan_survives_its_text() {
     for seed in 0..200 {

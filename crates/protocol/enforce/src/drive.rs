@@ -147,7 +147,9 @@ impl Resolution {
         let (stake, parent) = match (claim.group, &self.known.holder) {
             (Group::Child, Some(built)) => {
                 let parent = self.parent_of_child(built);
-                (self.commitment_stake(), parent)
+                let since = claim.live.as_ref().map(|_| claim.bumped_at.to_u32());
+                let waited = since.map_or(0, |since| ctx.tip.to_u32().saturating_sub(since));
+                (self.commitment_stake(waited), parent)
             }
             _ => {
                 let values = inputs.iter().map(|t| t.output.value);

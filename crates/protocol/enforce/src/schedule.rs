@@ -14,6 +14,8 @@ pub(crate) const SECURITY_DELAY: u32 = 18;
 /// How long after its expiry an HTLC that we offered should be back, so that the HTLC it was forwarded
 /// from can still be failed before it expires in turn.
 pub(crate) const TIMEOUT_GRACE: u32 = 12;
+/// For so many blocks fees may go down again before a commitment without HTLCs pays what it takes.
+pub(crate) const LATE: u32 = 144;
 /// How long before the expiry of an HTLC that we claim with a preimage our commitment should confirm.
 pub(crate) const SUCCESS_MARGIN: u32 = 6;
 

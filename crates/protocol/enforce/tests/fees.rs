@@ -87,6 +87,34 @@ fn the_child_pays_more_towards_the_deadline() {
     }
 }
 
+/// Without HTLCs a commitment is in no hurry, and little is paid for it; but fees that never go down again must not
+/// keep it out for ever.
+#[test]
+fn a_commitment_that_waits_for_a_day_pays_what_it_takes() {
+    let mut world = World::new(ANCHORS);
+    let (alices, _) = world.evidence(&content(CURRENT, &[], 300), &[]);
+    let holder = alices.holder.as_ref().unwrap();
+    let built = holder.build(&world.secp, &alices.params);
+    let known: BTreeMap<OutPoint, Amount> = (0u32..)
+        .zip(&built.tx.output)
+        .map(|(vout, o)| (built.outpoint(vout), o.value))
+        .collect();
+    let asked = 40_000;
+    world.feerates = feerates(asked);
+    world.start_alice(alices, Start::ForceClose);
+    let mut paid = Vec::new();
+    for _ in 0..150 {
+        empty_block(&mut world);
+        let package = world.alice.sent.iter().rfind(|p| p.len() == 2).unwrap();
+        let weight: u64 = package.iter().map(|tx| tx.weight().to_wu()).sum();
+        let fees = built.fee.to_sat() + fee(&world, &known, &package[1]);
+        paid.push(fees * 1_000 / weight);
+    }
+    let asked = u64::from(asked);
+    assert!(paid[..140].iter().all(|p| *p < asked / 2), "{paid:?}");
+    assert!(paid[149] >= asked, "{paid:?}");
+}
+
 /// HTLC transactions and direct claims that do not confirm pay more, too.
 #[test]
 fn claims_pay_more_towards_the_deadline() {
