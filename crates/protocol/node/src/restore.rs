@@ -266,10 +266,12 @@ impl Node {
     }
 
     fn restore_channels(&mut self, now: Timestamp, records: &Records) -> Result<(), RestoreError> {
-        let htlcs: Vec<&(RecordKey, Vec<u8>)> = records
-            .iter()
-            .filter(|(key, _)| key.space == Space::Htlc)
-            .collect();
+        let mut htlcs: BTreeMap<&[u8], Vec<&[u8]>> = BTreeMap::new();
+        for (key, value) in records.iter().filter(|(key, _)| key.space == Space::Htlc) {
+            // The channel's keys id comes first.
+            let channel = key.key.get(..32).unwrap_or_default();
+            htlcs.entry(channel).or_default().push(value);
+        }
         for (key, value) in records
             .iter()
             .filter(|(key, _)| key.space == Space::Channel)
@@ -280,10 +282,7 @@ impl Node {
             };
             let id = <[u8; 32]>::from_bytes(&key.key).map_err(|e| corrupt(e.to_string()))?;
             let keys_id = ChannelKeysId::new(id);
-            let own = htlcs
-                .iter()
-                .filter(|(k, _)| k.key.starts_with(&key.key))
-                .map(|(_, v)| v.as_slice());
+            let own = htlcs.remove(key.key.as_slice()).unwrap_or_default();
             let channel = Channel::restore(value, own).map_err(|e| corrupt(e.to_string()))?;
             let (Some(peer), Some(alias)) = (channel.peer_node_id(), channel.alias()) else {
                 continue;
