@@ -407,7 +407,11 @@ impl World {
                     return;
                 };
                 let graph = node.graph();
-                Answer::Route(query.find_route(&graph))
+                let plan = query.find_route(&graph);
+                if plan.as_ref().is_ok_and(|plan| plan.parts.len() > 1) {
+                    self.stats.split += 1;
+                }
+                Answer::Route(plan)
             }
             Ask::Funding(request) => {
                 let funding = host.wallet.fund(&self.chain, height, &request);

@@ -123,7 +123,7 @@ impl World {
     /// Whether an HTLC of so much has no output on a commitment at the highest feerate of the run.
     pub(crate) fn is_near_dust(&self, amount_msat: u64) -> bool {
         let second_stage = u64::from(self.highest_feerate) * 703;
-        amount_msat < 354_000 + second_stage
+        amount_msat < self.plan.limits.dust_sat * 1_000 + second_stage
     }
 
     /// Everything is back on chain: wallets have what they began with, what lightning made of it, and what

@@ -167,6 +167,7 @@ impl World {
     /// Whether every channel is usable and known to all.
     fn is_open(&mut self) -> bool {
         let wanted = self.plan.channels.len();
+        let announced = self.plan.channels.iter().filter(|c| !c.private).count();
         if self.hosts.iter().any(|host| host.node.is_none()) || self.users.channels.len() < wanted {
             return false;
         }
@@ -188,7 +189,7 @@ impl World {
             .filter_map(|host| host.node.as_mut())
             .all(|node| {
                 let graph = node.graph();
-                graph.channel_count() >= wanted
+                graph.channel_count() >= announced
                     && graph.channels().all(|c| {
                         c.policy(Direction::Forward).is_some()
                             && c.policy(Direction::Backward).is_some()

@@ -19,6 +19,42 @@ pub struct ChannelPlan {
     pub anchors: bool,
     /// Whether it is closed by force at the end.
     pub force_close: Option<usize>,
+    /// Whether it is not announced.
+    #[serde(default)]
+    pub private: bool,
+    /// Whether it is called by its aliases alone (`option_scid_alias` as its type).
+    #[serde(default)]
+    pub alias: bool,
+}
+
+/// What nodes allow that differs from the usual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// `max_accepted_htlcs`.
+    pub htlcs: u16,
+    /// The share of a channel that HTLCs may hold, in percent.
+    pub in_flight_percent: u8,
+    /// The smallest output on a commitment, in satoshis.
+    pub dust_sat: u64,
+    /// What HTLCs without an output may hold in a channel, in satoshis.
+    pub dust_exposure_sat: u64,
+    /// Into how many parts a payment may be split.
+    pub parts: u16,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            htlcs: 483,
+            in_flight_percent: 100,
+            dust_sat: 354,
+            dust_exposure_sat: 50_000,
+            // Two payers of one invoice may fill one set with their parts, and both succeed for less than the
+            // amount: the ledger takes such payments to be whole.
+            parts: 1,
+        }
+    }
 }
 
 /// A payment to make.
@@ -223,6 +259,9 @@ pub struct Plan {
     pub market_rises: bool,
     /// `cltv_expiry_delta` that everybody asks for.
     pub cltv_expiry_delta: u16,
+    /// What nodes allow.
+    #[serde(default)]
+    pub limits: Limits,
     /// Whether a restart is compared with the running node after every batch, not after some.
     pub compare_always: bool,
     /// The host that is no ordinary one.
@@ -261,6 +300,7 @@ impl Plan {
             fee_market: false,
             market_rises: false,
             cltv_expiry_delta: u16::try_from(rng.between(34, 80)).unwrap_or(34),
+            limits: Limits::default(),
             compare_always: rng.chance(20),
             villain: None,
         };
@@ -282,6 +322,7 @@ impl Plan {
         draw_haste(rng, &mut plan);
         draw_rises(rng, &mut plan);
         plan.close_together = rng.chance(300).then(|| rng.below(30_000));
+        draw_features(rng, &mut plan);
         plan
     }
 
@@ -386,6 +427,40 @@ fn draw_rises(rng: &mut Rng, plan: &mut Plan) {
     }
 }
 
+/// What is off in most runs, or tight in some.
+fn draw_features(rng: &mut Rng, plan: &mut Plan) {
+    if rng.chance(200) {
+        for channel in &mut plan.channels {
+            channel.private = rng.chance(500);
+            channel.alias = channel.private && rng.chance(500);
+        }
+    }
+    let limits = &mut plan.limits;
+    let small = |number: u64| u16::try_from(number).unwrap_or(1);
+    if rng.chance(200) {
+        limits.htlcs = small(rng.between(1, 12));
+    }
+    if rng.chance(100) {
+        limits.in_flight_percent = u8::try_from(rng.between(5, 60)).unwrap_or(60);
+    }
+    if rng.chance(100) {
+        limits.dust_sat = rng.between(354, 3_000);
+    }
+    if rng.chance(100) {
+        limits.dust_exposure_sat = rng.between(1_000, 20_000);
+    }
+    let is_paid_twice = plan.payments.iter().any(|p| p.again.is_some());
+    if !is_paid_twice && rng.chance(600) {
+        limits.parts = small(rng.between(2, 10));
+        // More than one channel can hold.
+        for payment in &mut plan.payments {
+            if rng.chance(200) {
+                payment.amount_msat = rng.between(200_000_000, 1_500_000_000);
+            }
+        }
+    }
+}
+
 fn draw_channels(rng: &mut Rng, nodes: usize) -> Vec<ChannelPlan> {
     let line = rng.chance(600);
     let mut pairs: Vec<(usize, usize)> = (1..nodes)
@@ -417,6 +492,8 @@ fn draw_channels(rng: &mut Rng, nodes: usize) -> Vec<ChannelPlan> {
                 push_sat: amount_sat * rng.between(20, 60) / 100,
                 anchors,
                 force_close: (forces && rng.chance(500)).then_some(closer),
+                private: false,
+                alias: false,
             }
         })
         .collect()

@@ -5,7 +5,7 @@ use fulmen_node::{
     ChannelSelector, ChannelState, CloseMode, Command, CommandError, CommandId, Event, Input,
     OpenChannelCommand, PayCommand, PeerAddress, Reply,
 };
-use fulmen_types::{ChannelType, Msat};
+use fulmen_types::{ChannelType, Feature, Msat};
 
 use crate::{
     phase::Phase,
@@ -36,16 +36,19 @@ impl World {
         let (host, command) = match (&task.kind, &task.stage) {
             (TaskKind::Open(plan), Stage::First) => (plan.from, self.connect_command(plan.to)),
             (TaskKind::Open(plan), _) => {
-                let channel_type = if plan.anchors {
+                let mut channel_type = if plan.anchors {
                     ChannelType::anchors()
                 } else {
                     ChannelType::static_remote_key()
                 };
+                if plan.alias {
+                    channel_type = channel_type.with(Feature::ScidAlias);
+                }
                 let command = Command::OpenChannel(OpenChannelCommand {
                     peer: self.hosts[plan.to].id,
                     amount: Amount::from_sat(plan.amount_sat),
                     push: Msat::from_sat(plan.push_sat),
-                    announce: true,
+                    announce: !plan.private,
                     feerate: None,
                     channel_type: Some(channel_type),
                 });

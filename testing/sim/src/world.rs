@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bitcoin::{BlockHash, Network, OutPoint, ScriptBuf, Txid};
+use bitcoin::{Amount, BlockHash, Network, OutPoint, ScriptBuf, Txid};
 use fulmen_devchain::{Chain, Config, burn_script};
 use fulmen_node::{Answer, BlockId, Boot, Feerates, Input, Node, NodeConfig, RequestId};
-use fulmen_types::{BlockHeight, FeeratePerKw, Timestamp};
+use fulmen_types::{BlockHeight, FeeratePerKw, Msat, Timestamp};
 
 use crate::{
     Options,
@@ -90,6 +90,8 @@ pub struct Stats {
     pub unpaid: u64,
     /// Payments that went through others.
     pub forwards: u64,
+    /// Attempts to pay in parts.
+    pub split: u64,
     /// Small HTLCs that were failed upstream undecided.
     pub given_up: u64,
     /// Channels opened.
@@ -148,7 +150,7 @@ impl Stats {
         }
     }
 
-    fn fields(&mut self) -> [(&'static str, &mut u64); 29] {
+    fn fields(&mut self) -> [(&'static str, &mut u64); 30] {
         [
             ("steps", &mut self.steps),
             ("messages", &mut self.messages),
@@ -156,6 +158,7 @@ impl Stats {
             ("payments succeeded", &mut self.paid),
             ("payments failed", &mut self.unpaid),
             ("forwards", &mut self.forwards),
+            ("attempts in parts", &mut self.split),
             ("HTLCs given up", &mut self.given_up),
             ("crashes", &mut self.crashes),
             ("batches lost", &mut self.lost_batches),
@@ -547,9 +550,12 @@ fn new_host(index: usize, plan: &Plan, rng: &mut Rng) -> Host {
     let keys = Keys::new(rng.bytes32());
     let mut config = NodeConfig::new(Network::Regtest);
     config.gossip_flush_millis = 1_000;
-    // Two payers of one invoice may fill one set with their parts, and both succeed for less than the
-    // amount: the ledger takes payments to be whole.
-    config.max_payment_parts = 1;
+    let limits = plan.limits;
+    config.max_payment_parts = limits.parts;
+    config.channel.max_accepted_htlcs = limits.htlcs;
+    config.channel.max_in_flight_percent = limits.in_flight_percent;
+    config.channel.dust_limit = Amount::from_sat(limits.dust_sat);
+    config.channel.max_dust_htlc_exposure = Msat::from_sat(limits.dust_exposure_sat);
     config.channel.to_self_delay = plan.to_self_delay;
     config.channel.closing_timeout_millis = 20 * 60 * 1_000;
     config.forward.cltv_expiry_delta = plan.cltv_expiry_delta;
