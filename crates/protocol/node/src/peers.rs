@@ -14,7 +14,7 @@ use fulmen_wire::{Error, Init, Message, Warning};
 
 use crate::{
     command::{CommandError, Reply},
-    effects::{ActionKind, DisconnectReason, Lane, NoteLevel, ReleaseClass, Scope},
+    effects::{Action, ActionKind, DisconnectReason, Lane, NoteLevel, ReleaseClass, Scope},
     input::{CommandId, ConnEpoch, Direction, PeerAddress},
     node::Node,
     step::Step,
@@ -529,8 +529,11 @@ impl Node {
     }
 }
 
+/// Once in a step: the error that a channel ends with is said before its other outputs come.
 fn withdraw(step: &mut Step, lane: Lane) {
-    if lane.channel.is_some() {
+    let is_same =
+        |action: &Action| matches!(&action.kind, ActionKind::Withdraw { lane: l } if *l == lane);
+    if lane.channel.is_some() && !step.actions.iter().any(is_same) {
         step.act_as(ReleaseClass::Now, ActionKind::Withdraw { lane });
     }
 }

@@ -11,8 +11,8 @@ mod common;
 use bitcoin::{Network, secp256k1::PublicKey};
 use common::World;
 use fulmen_node::{
-    ActionKind, CloseMode, Command, CommandError, ConnEpoch, Direction, DisconnectReason, Event,
-    Input, NodeConfig, OpenChannelCommand,
+    ActionKind, ChannelSelector, CloseMode, Command, CommandError, CommandId, ConnEpoch, Direction,
+    DisconnectReason, Effects, Event, Input, Lane, NodeConfig, OpenChannelCommand,
 };
 use fulmen_signer::{KeysManager, Signer};
 use fulmen_types::Msat;
@@ -308,10 +308,45 @@ fn nothing_is_said_of_a_channel_that_the_peer_ended() {
         epoch,
         message,
     };
+    let lane = Lane {
+        peer,
+        epoch,
+        channel: Some(channel_id),
+    };
     let effects = world.nodes[0].node.handle(now, input);
-    let withdrawn = effects.actions.iter().any(|action| {
-        matches!(&action.kind, ActionKind::Withdraw { lane }
-            if lane.peer == peer && lane.epoch == epoch && lane.channel == Some(channel_id))
-    });
-    assert!(withdrawn, "{:#?}", effects.actions);
+    assert_eq!(in_lane(&effects, lane), ["withdraw"]);
+}
+
+/// The word that ends a channel is not withdrawn with what was to be said before it.
+#[test]
+fn the_error_that_a_close_ends_with_is_said() {
+    let mut world = three();
+    let lane = Lane {
+        peer: world.id(1),
+        epoch: world.nodes[0].connections[&1],
+        channel: Some(world.channel(0, 1).unwrap().channel_id),
+    };
+    let command = Command::CloseChannel {
+        channel: ChannelSelector::Id(lane.channel.unwrap()),
+        mode: CloseMode::Force,
+    };
+    let id = CommandId([77; 16]);
+    let now = world.now;
+    let effects = world.nodes[0]
+        .node
+        .handle(now, Input::Command { id, command });
+    assert_eq!(in_lane(&effects, lane), ["withdraw", "error"]);
+}
+
+/// What a step says in a lane, in order.
+fn in_lane(effects: &Effects, lane: Lane) -> Vec<&'static str> {
+    let said = effects
+        .actions
+        .iter()
+        .filter_map(|action| match &action.kind {
+            ActionKind::Withdraw { lane: l } if *l == lane => Some("withdraw"),
+            ActionKind::Send { lane: l, message } if *l == lane => Some(message.name()),
+            _ => None,
+        });
+    said.collect()
 }
