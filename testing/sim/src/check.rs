@@ -1,6 +1,6 @@
 //! What must hold, seen from outside the nodes.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bitcoin::{
     Amount,
@@ -8,8 +8,8 @@ use bitcoin::{
 };
 use fulmen_channel::{Channel, UpdateState, channel_key, htlc_key, remote_commitment_key};
 use fulmen_node::{
-    ActionKind, Ask, Block, BlockId, Boot, ChannelState, ConnEpoch, Effects, Input, Lane, Node,
-    Records, ReleaseClass,
+    Action, ActionKind, Ask, Block, BlockId, Boot, ChannelState, ConnEpoch, Effects, Event, Input,
+    Lane, Node, NumberedEvent, Records, ReleaseClass,
 };
 use fulmen_payments::HtlcLink;
 use fulmen_signer::{BroadcastTx, CommitmentSigning, OutMessage, policy};
@@ -65,8 +65,28 @@ pub(crate) fn classes(effects: &Effects) -> Result<(), String> {
     Ok(())
 }
 
+/// What users and the network are told by actions, once each: what a restart has repeated is said again.
+fn outward(actions: impl Iterator<Item = Action>) -> Vec<String> {
+    let told: BTreeSet<String> = actions
+        .filter_map(|action| match &action.kind {
+            // A start may give up what waits to be tried again.
+            ActionKind::Event(NumberedEvent {
+                event: Event::PaymentFailed { .. },
+                ..
+            }) => None,
+            ActionKind::Event(event) => Some(format!("event {:?}", event.event)),
+            ActionKind::Broadcast { package, .. } => Some(format!("broadcast {package:?}")),
+            _ => None,
+        })
+        .collect();
+    told.into_iter().collect()
+}
+
 fn difference(before: &Node, after: &Node) -> Option<String> {
-    let (before, after) = (listing(before), listing(after));
+    compare(&listing(before), &listing(after))
+}
+
+fn compare(before: &[String], after: &[String]) -> Option<String> {
     if before == after {
         return None;
     }
@@ -357,7 +377,15 @@ impl World {
         if let Some(difference) = unlike(&disk.records(), &node.records()) {
             return self.fail(format!("n{index}'s disk is not what it is:\n{difference}"));
         }
-        // Its start may have written as well.
+        // Its start may have written, and told, as well.
+        let is_new = |action: &&Action| match &action.kind {
+            ActionKind::Event(event) => {
+                let key = RecordKey::new(Space::Event, event.number.to_be_bytes());
+                effects.batch.iter().any(|(written, _)| *written == key)
+            }
+            _ => false,
+        };
+        let told = effects.actions.iter().filter(is_new).cloned().collect();
         disk.append(effects.seq, effects.batch);
         disk.commit(u64::MAX);
         if let Some(difference) = unlike(&disk.records(), &restored.records()) {
@@ -377,13 +405,14 @@ impl World {
         let feerates = Input::Feerates(self.feerates());
         let most = self.rng.between(1, 150);
         let deadlines: Vec<Input> = empty_blocks(tip, u32::try_from(most).unwrap_or(1));
-        for node in [&mut node, &mut restored] {
+        let go_on = |(node, told): (&mut Node, Vec<Action>)| {
             let inputs = core::iter::once(&feerates).chain(&deadlines);
-            for input in inputs {
-                node.handle(now, input.clone());
-            }
-        }
-        if let Some(difference) = difference(&node, &restored) {
+            let done = inputs.flat_map(|input| node.handle(now, input.clone()).actions);
+            outward(told.into_iter().chain(done))
+        };
+        let [before, after] = [(&mut node, Vec::new()), (&mut restored, told)].map(go_on);
+        let listed = difference(&node, &restored);
+        if let Some(difference) = listed.or_else(|| compare(&before, &after)) {
             self.fail(format!(
                 "n{index} goes on in another way after a restart, {most} blocks later:\n{difference}"
             ));
