@@ -47,9 +47,12 @@ const REFRESH_SECS: u64 = 12 * 24 * 3_600;
 /// Between looks for channels to forget.
 const PRUNE_MILLIS: u64 = 3_600_000;
 /// Each peer is asked so often for what was missed: what only one of them knows comes from no other. Sooner when
-/// something is known to have been dropped, and seldomer the more peers there are, as each answer names all channels.
+/// something is known to have been dropped.
 const RESYNC_MILLIS: u64 = 3_600_000;
 const RESYNC_MIN_MILLIS: u64 = 600_000;
+/// And seldomer where there are many peers in a great network: an answer names each channel in 24 bytes, which makes half a
+/// kilobyte a second.
+const RESYNC_MILLIS_PER_CHANNEL: u64 = 48;
 const RESYNC_SOON_MILLIS: u64 = 15_000;
 /// Rules that a peer may break on one connection before it is not listened to any more.
 const MAX_OFFENCES: u32 = 20;
@@ -505,9 +508,7 @@ impl Gossip {
             self.flush(out);
         }
         if now >= self.next_resync {
-            let peers = self.peers.values().filter(|peer| peer.has_queries).count();
-            let share = RESYNC_MILLIS / u64::try_from(peers.max(1)).unwrap_or(u64::MAX);
-            self.next_resync = now.plus_millis(share.max(RESYNC_MIN_MILLIS));
+            self.next_resync = now.plus_millis(self.resync_interval());
             self.resync_wait = if self.is_lossy {
                 self.resync_wait.saturating_mul(2).min(RESYNC_MILLIS)
             } else {
@@ -519,6 +520,13 @@ impl Gossip {
         self.recheck_cached(now, out);
         self.serve_peers(now, out);
         self.drive_queries(now, out);
+    }
+
+    fn resync_interval(&self) -> u64 {
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let peers = self.peers.values().filter(|peer| peer.has_queries).count();
+        let least = number(self.graph.channel_count()) * RESYNC_MILLIS_PER_CHANNEL;
+        (RESYNC_MILLIS / number(peers.max(1))).max(least.clamp(RESYNC_MIN_MILLIS, RESYNC_MILLIS))
     }
 
     /// Asks another peer each time: no few of them can hide channels from us.
