@@ -34,6 +34,7 @@ mod net;
 mod outbox;
 mod phase;
 pub mod plan;
+mod restart;
 mod rng;
 mod shrink;
 mod task;
