@@ -11,6 +11,9 @@ use crate::{
     world::{Happening, World},
 };
 
+/// More than any commit takes, in milliseconds.
+const LONGEST_COMMIT: u64 = 1_000;
+
 impl World {
     /// A host dials another.
     pub(crate) fn dial(&mut self, from: usize, to: usize) {
@@ -273,9 +276,11 @@ impl World {
         match reason {
             DisconnectReason::ProtocolViolation(why) | DisconnectReason::Incompatible(why) => {
                 let other = self.host_of(&peer);
-                // When a spike ends, who still knows the higher feerates finds the new ones too low, rightly.
-                let is_excused =
-                    self.plan.faults.spike > 0 && self.feerate_refused == Some((host, self.now));
+                // When a spike ends, who still knows the higher feerates finds the new ones too low, rightly; the
+                // end of the connection waits for the disk.
+                let refused = self.feerate_refused;
+                let is_excused = self.plan.faults.spike > 0
+                    && refused.is_some_and(|(by, at)| by == host && self.now < at + LONGEST_COMMIT);
                 if !other.is_some_and(|other| self.is_villain(other)) && !is_excused {
                     self.blame(
                         host,
