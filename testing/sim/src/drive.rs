@@ -18,8 +18,8 @@ use crate::{
     world::{Happening, World},
 };
 
-/// How long all nodes must be up to have rested.
-const REST_MILLIS: u64 = 4_000;
+/// How long all nodes must be up and connected to have rested.
+const REST_MILLIS: u64 = 2_000;
 /// For so many blocks there may be crashes without a rest.
 const CRASH_BLOCKS: u32 = 5;
 /// No step has more actions, whatever its input, and no more of them ever wait.
@@ -130,14 +130,27 @@ impl World {
         self.feed_all(index, inputs);
     }
 
-    /// The budget of faults: within so many blocks all nodes must have been up together for a while on end, or
+    /// The budget of faults: within so many blocks all nodes must have been up and connected for a while on end, or
     /// deadlines pass that no node can help.
     fn has_budget(&mut self) -> bool {
         let all_up = self.hosts.iter().all(|host| host.node.is_some());
-        if all_up && self.now - self.last_unrest > REST_MILLIS {
+        if all_up && self.now - self.last_unrest > REST_MILLIS && self.all_are_connected() {
             self.rested_at = self.chain.height();
         }
         self.chain.height().saturating_sub(self.rested_at) < CRASH_BLOCKS
+    }
+
+    /// Whether honest nodes are connected where they have a channel that is to stay.
+    fn all_are_connected(&self) -> bool {
+        self.users.channels.iter().all(|(id, plan)| {
+            let ends = [plan.from, plan.to];
+            ends.into_iter().any(|host| self.is_villain(host))
+                || self.forced.contains(id)
+                || self.closed_early.contains(id)
+                || self.hosts[plan.from]
+                    .connections
+                    .contains_key(&self.hosts[plan.to].id)
+        })
     }
 
     fn draw_crash(&mut self, index: usize) {

@@ -159,6 +159,7 @@ impl World {
                 }
                 self.hosts[host].connections.insert(peer, id);
                 self.say(format!("n{host} - n{other} #{id} connected"));
+                self.last_unrest = self.now;
                 let (direction, address) = if side == 0 {
                     let address = PeerAddress(format!("n{other}:9735"));
                     (Direction::Outbound, Some(address))

@@ -214,7 +214,7 @@ pub(crate) struct World {
     pub(crate) revealed: BTreeMap<(usize, [u8; 32]), u64>,
     /// Answers that errors of nodes may not be compared with: channels closed by force on purpose.
     pub(crate) forced: BTreeSet<fulmen_types::ChannelId>,
-    /// When the last crash or start was, and the height when all nodes had last been up for a while after it.
+    /// When the last crash, start or connection was, and the height when all had last been well for a while after it.
     pub(crate) last_unrest: u64,
     pub(crate) rested_at: u32,
     /// The highest feerate that any node was told.

@@ -84,6 +84,7 @@ impl Funded {
         }
         // A signature on an announcement with a place that no longer holds is of no use.
         self.core.local_announcement = None;
+        self.announcement_sent = false;
         self.touch();
         out.push(ChannelOutput::Located(None));
     }

@@ -12,7 +12,10 @@ use crate::{
     input::{BroadcastId, ClaimId, EnforceContext, WalletCoin},
     output::{BroadcastClass, EnforceEvent, EnforceOutput},
     resolution::{CoinsAsked, Resolution},
-    schedule::{Urgency, feerate_within, percent_floor, raised, replacement_fee, urgency},
+    schedule::{
+        LATE, LATE_PERCENT, Urgency, feerate_within, percent_floor, raised, replacement_fee,
+        urgency,
+    },
     state::Start,
     view::{Role, Tracked, View},
 };
@@ -27,6 +30,9 @@ struct Work<'v> {
     has_deadline: bool,
     /// The value that fees are weighed against.
     stake: Amount,
+    /// The same for an attempt that pays no more than `late_feerate`.
+    late_stake: Amount,
+    late_feerate: FeeratePerKw,
     sources: Vec<Source>,
     parent: Parent,
 }
@@ -144,23 +150,32 @@ impl Resolution {
             })
         };
         let sources = inputs.iter().map(source).collect::<Option<Vec<Source>>>()?;
-        let (stake, parent) = match (claim.group, &self.known.holder) {
-            (Group::Child, Some(built)) => {
-                let parent = self.parent_of_child(built);
-                let since = claim.live.as_ref().map(|_| claim.bumped_at.to_u32());
-                let waited = since.map_or(0, |since| ctx.tip.to_u32().saturating_sub(since));
-                (self.commitment_stake(waited), parent)
-            }
+        let (stake, late_stake, parent) = match (claim.group, &self.known.holder) {
+            (Group::Child, Some(built)) => (
+                self.commitment_stake(LATE_PERCENT),
+                self.commitment_stake(100),
+                self.parent_of_child(built),
+            ),
             _ => {
-                let values = inputs.iter().map(|t| t.output.value);
-                (build::sum(values), Parent::default())
+                let value = build::sum(inputs.iter().map(|t| t.output.value));
+                (value, value, Parent::default())
             }
+        };
+        let urgency = urgency(deadline, ctx.tip, &ctx.feerates);
+        let is_late = claim.live.is_some() && ctx.tip >= claim.bumped_at.plus(LATE);
+        // What was tried once may be tried again.
+        let late_feerate = if is_late {
+            urgency.target.max(claim.feerate)
+        } else {
+            claim.feerate
         };
         Some(Work {
             inputs,
-            urgency: urgency(deadline, ctx.tip, &ctx.feerates),
+            urgency,
             has_deadline: deadline.is_some(),
             stake,
+            late_stake,
+            late_feerate,
             sources,
             parent,
         })
@@ -241,8 +256,12 @@ impl Resolution {
             None => work.urgency.target.max(claim.feerate),
             Some(last) => raised(last.feerate, work.urgency.target),
         };
-        let budget = percent_floor(work.stake, work.urgency.budget_percent) + work.parent.fee;
-        let affordable = feerate_within(budget, weight + work.parent.weight);
+        let affordable_for = |stake| {
+            let budget = percent_floor(stake, work.urgency.budget_percent) + work.parent.fee;
+            feerate_within(budget, weight + work.parent.weight)
+        };
+        let late = affordable_for(work.late_stake).min(work.late_feerate);
+        let affordable = affordable_for(work.stake).max(late);
         let mut goal = goal.min(affordable.max(ctx.feerates.floor));
         if !claim.group.takes_coins() {
             // What is left over must be an output.

@@ -16,8 +16,8 @@ use crate::{
     output::{EnforceEvent, EnforceOutput},
     resolution::Resolution,
     schedule::{
-        LATE, REASONABLE_DEPTH, SECURITY_DELAY, SUCCESS_MARGIN, TIMEOUT_GRACE, Urgency,
-        percent_floor, urgency,
+        REASONABLE_DEPTH, SECURITY_DELAY, SUCCESS_MARGIN, TIMEOUT_GRACE, Urgency, percent_floor,
+        urgency,
     },
     state::Start,
     view::{Role, Tracked, View},
@@ -358,8 +358,8 @@ impl Resolution {
         deadlines.min()
     }
 
-    /// What may be paid for our commitment to confirm in time, when its child has waited for so many blocks.
-    pub(crate) fn commitment_stake(&self, waited: u32) -> Amount {
+    /// What is at stake until our commitment confirms: its HTLCs, and this share of our balance, in percent.
+    pub(crate) fn commitment_stake(&self, percent: u64) -> Amount {
         let Some(built) = &self.known.holder else {
             return Amount::ZERO;
         };
@@ -369,8 +369,6 @@ impl Resolution {
         });
         let htlcs = build::sum(claimable.map(|(_, vout)| value(*vout)));
         let main = built.to_local_vout.map_or(Amount::ZERO, value);
-        // Our balance is not in danger, only late; at last that is worth its fee.
-        let percent = if waited < LATE { 10 } else { 100 };
         build::sum([htlcs, percent_floor(main, percent)])
     }
 

@@ -14,7 +14,10 @@ pub(crate) const SECURITY_DELAY: u32 = 18;
 /// How long after its expiry an HTLC that we offered should be back, so that the HTLC it was forwarded
 /// from can still be failed before it expires in turn.
 pub(crate) const TIMEOUT_GRACE: u32 = 12;
-/// For so many blocks fees may go down again before a commitment without HTLCs pays what it takes.
+/// Our balance on a commitment is not in danger, only late: this much of it, in percent, counts as being at stake.
+pub(crate) const LATE_PERCENT: u64 = 10;
+/// So many blocks after its child's last attempt a commitment has waited for long enough, and all of our balance counts
+/// for an attempt that pays what the estimates ask for.
 pub(crate) const LATE: u32 = 144;
 /// How long before the expiry of an HTLC that we claim with a preimage our commitment should confirm.
 pub(crate) const SUCCESS_MARGIN: u32 = 6;

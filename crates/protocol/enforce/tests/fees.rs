@@ -103,7 +103,7 @@ fn a_commitment_that_waits_for_a_day_pays_what_it_takes() {
     world.feerates = feerates(asked);
     world.start_alice(alices, Start::ForceClose);
     let mut paid = Vec::new();
-    for _ in 0..150 {
+    for _ in 0..450 {
         empty_block(&mut world);
         let package = world.alice.sent.iter().rfind(|p| p.len() == 2).unwrap();
         let weight: u64 = package.iter().map(|tx| tx.weight().to_wu()).sum();
@@ -113,6 +113,8 @@ fn a_commitment_that_waits_for_a_day_pays_what_it_takes() {
     let asked = u64::from(asked);
     assert!(paid[..140].iter().all(|p| *p < asked / 2), "{paid:?}");
     assert!(paid[149] >= asked, "{paid:?}");
+    // And no more than that, however long it takes.
+    assert!(*paid.last().unwrap() < asked * 11 / 10, "{paid:?}");
 }
 
 /// HTLC transactions and direct claims that do not confirm pay more, too.

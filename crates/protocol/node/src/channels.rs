@@ -341,7 +341,10 @@ impl Node {
                 );
                 self.event(step, Event::Alert { message });
             }
-            ChannelOutput::Abandoned(reason) => self.channel_abandoned(step, keys_id, reason),
+            ChannelOutput::Abandoned(reason) => {
+                self.withdraw(step, peer, channel_id);
+                self.channel_abandoned(step, keys_id, reason);
+            }
             ChannelOutput::Frozen { .. } => {
                 let data = entry.channel.enforcement();
                 self.withdraw(step, peer, channel_id);

@@ -176,8 +176,17 @@ impl Node {
             })
     }
 
-    fn refuse_open(&mut self, step: &mut Step, peer: PublicKey, id: ChannelId, why: &str) {
-        self.send(step, peer, Some(id), Message::Error(Error::new(id, why)));
+    /// In a lane of its own only if the peer has not named a channel that lives: that goes on.
+    pub(crate) fn refuse_open(
+        &mut self,
+        step: &mut Step,
+        peer: PublicKey,
+        id: ChannelId,
+        why: &str,
+    ) {
+        let is_free = !self.by_channel_id.contains_key(&(peer, id));
+        let lane = is_free.then_some(id);
+        self.send(step, peer, lane, Message::Error(Error::new(id, why)));
     }
 
     fn gather(&mut self, step: &mut Step, peer: PublicKey, purpose: Purpose) {

@@ -32,6 +32,8 @@ pub(crate) struct Peer {
     /// Where it was reached, the last first.
     pub(crate) addresses: Vec<PeerAddress>,
     pub(crate) connection: Option<Connection>,
+    /// The one that the node ended last, on which what it said before may still leave.
+    ended: Option<ConnEpoch>,
     /// Commands that wait for the connection.
     waiting: Vec<CommandId>,
 }
@@ -248,16 +250,8 @@ impl Node {
             Message::OpenChannel(open) => self.peer_opens(step, peer, open),
             // BOLT 2, Channel Establishment v2: only when option_dual_fund is negotiated.
             Message::OpenChannel2(open) => {
-                let error = Error::new(
-                    open.temporary_channel_id,
-                    "option_dual_fund is not negotiated",
-                );
-                self.send(
-                    step,
-                    peer,
-                    Some(open.temporary_channel_id),
-                    Message::Error(error),
-                );
+                let why = "option_dual_fund is not negotiated";
+                self.refuse_open(step, peer, open.temporary_channel_id, why);
             }
             // Odd and not negotiated: ignored (BOLT 1).
             Message::PeerStorage(_)
@@ -334,7 +328,16 @@ impl Node {
 
     /// The same for a channel that ends without a word.
     pub(crate) fn withdraw(&self, step: &mut Step, peer: PublicKey, channel_id: ChannelId) {
-        if let Some(lane) = self.lane(peer, Some(channel_id)) {
+        let channel = Some(channel_id);
+        let draining = || {
+            let epoch = self.peers.get(&peer)?.ended?;
+            Some(Lane {
+                peer,
+                epoch,
+                channel,
+            })
+        };
+        if let Some(lane) = self.lane(peer, channel).or_else(draining) {
             withdraw(step, lane);
         }
     }
@@ -390,6 +393,9 @@ impl Node {
             reason,
         });
         self.peer_disconnected(step, peer, epoch);
+        if let Some(entry) = self.peers.get_mut(&peer) {
+            entry.ended = Some(epoch);
+        }
     }
 
     /// A user wants a connection.

@@ -8,7 +8,7 @@
 
 mod common;
 
-use bitcoin::{Network, secp256k1::PublicKey};
+use bitcoin::{Network, constants::ChainHash, secp256k1::PublicKey};
 use common::World;
 use fulmen_node::{
     ActionKind, ChannelSelector, CloseMode, Command, CommandError, CommandId, ConnEpoch, Direction,
@@ -336,6 +336,44 @@ fn the_error_that_a_close_ends_with_is_said() {
         .node
         .handle(now, Input::Command { id, command });
     assert_eq!(in_lane(&effects, lane), ["withdraw", "error"]);
+}
+
+/// Who asks for a new channel under the name of one that lives gets an error, and that channel goes on.
+#[test]
+fn a_refused_open_withdraws_nothing_of_another_channel() {
+    let mut world = three();
+    let peer = world.id(1);
+    let epoch = world.nodes[0].connections[&1];
+    let channel_id = world.channel(0, 1).unwrap().channel_id;
+    let mut bytes = vec![0, 64];
+    bytes.extend(ChainHash::REGTEST.as_bytes());
+    bytes.extend(channel_id.as_bytes());
+    // Feerates, amounts and limits; then the seven points, and the flags.
+    bytes.extend([1; 48]);
+    for _ in 0..7 {
+        bytes.extend(peer.serialize());
+    }
+    bytes.push(0);
+    let message = Message::decode(&bytes).unwrap();
+    assert_eq!(message.name(), "open_channel2");
+    let now = world.now;
+    let input = Input::PeerMessage {
+        peer,
+        epoch,
+        message,
+    };
+    let effects = world.nodes[0].node.handle(now, input);
+    let own = Lane {
+        peer,
+        epoch,
+        channel: None,
+    };
+    let of_channel = Lane {
+        channel: Some(channel_id),
+        ..own
+    };
+    assert_eq!(in_lane(&effects, own), ["error"]);
+    assert_eq!(in_lane(&effects, of_channel), [""; 0]);
 }
 
 /// What a step says in a lane, in order.

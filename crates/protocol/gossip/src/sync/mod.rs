@@ -46,8 +46,8 @@ const FUTURE_SECS: u64 = 24 * 3_600;
 const REFRESH_SECS: u64 = 12 * 24 * 3_600;
 /// Between looks for channels to forget.
 const PRUNE_MILLIS: u64 = 3_600_000;
-/// Each peer is asked so often for what was missed: what only one of them knows comes from no other. Sooner when
-/// something is known to have been dropped.
+/// One after the other, up to six peers are asked within this time for what was missed: what only one of them knows comes
+/// from no other. Sooner when something is known to have been dropped.
 const RESYNC_MILLIS: u64 = 3_600_000;
 const RESYNC_MIN_MILLIS: u64 = 600_000;
 /// And seldomer where there are many peers in a great network: an answer names each channel in 24 bytes, which makes half a
