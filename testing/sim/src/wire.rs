@@ -277,11 +277,10 @@ impl World {
         match reason {
             DisconnectReason::ProtocolViolation(why) | DisconnectReason::Incompatible(why) => {
                 let other = self.host_of(&peer);
-                // When a spike ends, who still knows the higher feerates finds the new ones too low, rightly; the
-                // end of the connection waits for the disk.
-                let refused = self.feerate_refused;
-                let is_excused = self.plan.faults.spike > 0
-                    && refused.is_some_and(|(by, at)| by == host && self.now < at + LONGEST_COMMIT);
+                // Some feerates are refused rightly; the end of the connection waits for the disk.
+                let is_excused = self
+                    .feerate_refused
+                    .is_some_and(|(by, at)| by == host && self.now < at + LONGEST_COMMIT);
                 if !other.is_some_and(|other| self.is_villain(other)) && !is_excused {
                     self.blame(
                         host,

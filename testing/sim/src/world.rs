@@ -232,7 +232,7 @@ pub(crate) struct World {
     pub(crate) empty_in_a_row: u32,
     /// A spike: when it ends, and the feerates then.
     pub(crate) spike: Option<(u32, [u32; 3])>,
-    /// Who found a feerate too low last, and when.
+    /// Who refused a feerate of an honest peer rightly last, and when.
     pub(crate) feerate_refused: Option<(usize, u64)>,
     /// Who broadcast what first.
     pub(crate) broadcasters: BTreeMap<Txid, usize>,
