@@ -5,9 +5,9 @@ A document names one as `file.rs::test`, and further ones of the same file as `t
 of a path in the repository.
 """
 
+import os
 import pathlib
 import re
-import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -15,8 +15,11 @@ NAMED = re.compile(r"`([\w/.-]+\.rs)::(\w+)`((?:,? (?:and )?`[a-z0-9]+_\w+`)*)")
 
 
 def main():
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True)
-    files = listed.stdout.split()
+    files = []
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [f for f in folders if f not in ("target", "found", "artifacts") and not f.startswith(".")]
+        here = pathlib.Path(folder).relative_to(ROOT)
+        files += [(here / name).as_posix() for name in names if name.endswith((".rs", ".md"))]
     wrong = []
     count = 0
     for document in (f for f in files if f.endswith(".md")):
