@@ -56,16 +56,12 @@ fn unlike(before: &Records, after: &Records) -> Option<String> {
         return None;
     }
     let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-    let line = |sign: &str, (key, value): &(RecordKey, Vec<u8>)| {
-        format!("{sign} {:?} {}: {}", key.space, hex(&key.key), hex(value))
+    let line = |(key, value): &(RecordKey, Vec<u8>)| {
+        format!("{:?} {}: {}", key.space, hex(&key.key), hex(value))
     };
-    let lost = before.iter().filter(|record| !after.contains(record));
-    let new = after.iter().filter(|record| !before.contains(record));
-    let lines: Vec<String> = lost
-        .map(|record| line("-", record))
-        .chain(new.map(|record| line("+", record)))
-        .collect();
-    Some(lines.join("\n"))
+    let [before, after] =
+        [before, after].map(|records| records.iter().map(line).collect::<Vec<String>>());
+    compare(&before, &after)
 }
 
 /// So many blocks without transactions, and the word that the last of them is the best tip.

@@ -316,8 +316,13 @@ impl Node {
         channel: Option<ChannelId>,
         message: OutMessage,
     ) {
-        let Some(lane) = self.lane(peer, channel) else {
+        let Some(connection) = self.peers.get(&peer).and_then(|p| p.connection.as_ref()) else {
             return;
+        };
+        let lane = Lane {
+            peer,
+            epoch: connection.epoch,
+            channel,
         };
         // Rule 21: after an error nothing is said of a channel that was not said before.
         if matches!(message, OutMessage::Ready(Message::Error(_))) {
@@ -328,27 +333,20 @@ impl Node {
 
     /// The same for a channel that ends without a word.
     pub(crate) fn withdraw(&self, step: &mut Step, peer: PublicKey, channel_id: ChannelId) {
-        let channel = Some(channel_id);
-        let draining = || {
-            let epoch = self.peers.get(&peer)?.ended?;
-            Some(Lane {
-                peer,
-                epoch,
-                channel,
-            })
-        };
-        if let Some(lane) = self.lane(peer, channel).or_else(draining) {
-            withdraw(step, lane);
+        let known = self.peers.get(&peer);
+        let current = known.and_then(|p| p.connection.as_ref());
+        let ended = known.and_then(|p| p.ended);
+        if let Some(epoch) = current.map(|c| c.epoch).or(ended) {
+            let channel = Some(channel_id);
+            withdraw(
+                step,
+                Lane {
+                    peer,
+                    epoch,
+                    channel,
+                },
+            );
         }
-    }
-
-    fn lane(&self, peer: PublicKey, channel: Option<ChannelId>) -> Option<Lane> {
-        let connection = self.peers.get(&peer)?.connection.as_ref()?;
-        Some(Lane {
-            peer,
-            epoch: connection.epoch,
-            channel,
-        })
     }
 
     /// The peer broke the protocol in a way that ends the connection.

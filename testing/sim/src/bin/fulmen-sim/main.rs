@@ -2,7 +2,7 @@
 
 mod many;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use fulmen_sim::{Keep, Options, Outcome, Stats, plan::Plan};
@@ -48,19 +48,11 @@ struct Arguments {
     #[arg(long, value_name = "MINUTES")]
     minutes: Option<u64>,
     /// How many seeds run at a time [default: as many as there are cores]
-    #[arg(long, short, value_name = "N", requires = "seeds", value_parser = at_least_one)]
-    jobs: Option<usize>,
+    #[arg(long, short, value_name = "N", requires = "seeds")]
+    jobs: Option<NonZeroUsize>,
     /// Count what is reached and list what is not
     #[arg(long)]
     coverage: bool,
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("at least one".into()),
-        Ok(number) => Ok(number),
-        Err(error) => Err(error.to_string()),
-    }
 }
 
 fn range(text: &str) -> Result<(u64, u64), String> {

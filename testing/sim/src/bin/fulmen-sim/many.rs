@@ -1,6 +1,7 @@
 //! Many seeds, on all cores: each run is one thread's.
 
 use std::{
+    num::NonZeroUsize,
     process::ExitCode,
     sync::{
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -25,8 +26,8 @@ pub(crate) fn many(from: u64, to: u64, arguments: &Arguments) -> ExitCode {
     let most = arguments.minutes.map(|m| Duration::from_secs(m * 60));
     let jobs = arguments
         .jobs
-        .or_else(|| thread::available_parallelism().ok().map(Into::into))
-        .unwrap_or(1);
+        .or_else(|| thread::available_parallelism().ok())
+        .map_or(1, NonZeroUsize::get);
     let options = Options {
         trace: Keep::Tail,
         coverage: arguments.coverage,
