@@ -173,17 +173,23 @@ impl Network {
     /// Every channel can be used by both ends.
     pub(crate) async fn wait_usable(&self) -> Result<()> {
         for channel in &self.channels {
-            for end in [channel.opener, channel.peer] {
-                let node = &self.nodes[end];
-                let what = format!("channel {} usable for {}", self.name_of(channel), node.name);
-                wait_until(&what, Duration::from_secs(30), async || {
-                    Ok(node
-                        .find_channel(&channel.funding)
-                        .await?
-                        .is_some_and(|c| c.usable))
-                })
-                .await?;
-            }
+            self.wait_channel_usable(channel).await?;
+        }
+        Ok(())
+    }
+
+    /// Both ends can use the channel.
+    pub(crate) async fn wait_channel_usable(&self, channel: &ChannelOf) -> Result<()> {
+        for end in [channel.opener, channel.peer] {
+            let node = &self.nodes[end];
+            let what = format!("channel {} usable for {}", self.name_of(channel), node.name);
+            wait_until(&what, Duration::from_secs(30), async || {
+                Ok(node
+                    .find_channel(&channel.funding)
+                    .await?
+                    .is_some_and(|c| c.usable))
+            })
+            .await?;
         }
         Ok(())
     }

@@ -3,7 +3,9 @@
 use std::{
     ffi::OsString,
     net::{Ipv4Addr, TcpListener},
+    ops::Range,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -261,11 +263,25 @@ pub(crate) fn pay_request(bolt11: &str, max_fee_msat: u64) -> Pay {
     }
 }
 
-/// A port that nobody listens on right now.
+/// A port that nobody listens on, and that no outgoing connection takes before the daemon does: systems
+/// give those ports from 32768 on, or from 49152 on.
 fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const PORTS: Range<u16> = 12_000..32_000;
+    for _ in PORTS {
+        // Each process begins somewhere else.
+        let turn = NEXT.fetch_add(1, Ordering::Relaxed);
+        let place = std::process::id().wrapping_mul(64).wrapping_add(turn);
+        let port = PORTS.start + u16::try_from(place % u32::from(PORTS.end - PORTS.start))?;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!(
+        "programs listen on all ports from {} to {}",
+        PORTS.start,
+        PORTS.end
+    )
 }
 
 /// Waits until `done` says so; an error with `what` after `patience`.
