@@ -6,7 +6,7 @@ use fulmen_gossip::Direction;
 use fulmen_node::{ChannelState, Node};
 
 use crate::{
-    plan::{Faults, PaymentPlan, Trick},
+    plan::{Faults, PaymentPlan, Trick, Visibility},
     user::{Stage, TaskKind},
     world::{Happening, World},
 };
@@ -167,7 +167,11 @@ impl World {
     /// Whether every channel is usable and known to all.
     fn is_open(&mut self) -> bool {
         let wanted = self.plan.channels.len();
-        let announced = self.plan.channels.iter().filter(|c| !c.private).count();
+        let channels = &self.plan.channels;
+        let announced = channels
+            .iter()
+            .filter(|c| c.visibility == Visibility::Announced)
+            .count();
         if self.hosts.iter().any(|host| host.node.is_none()) || self.users.channels.len() < wanted {
             return false;
         }

@@ -9,6 +9,7 @@ use fulmen_types::{ChannelType, Feature, Msat};
 
 use crate::{
     phase::Phase,
+    plan::Visibility,
     user::{Again, Stage, Task, TaskKind, Tracked},
     world::{Happening, World},
 };
@@ -41,14 +42,14 @@ impl World {
                 } else {
                     ChannelType::static_remote_key()
                 };
-                if plan.alias {
+                if plan.visibility == Visibility::AliasOnly {
                     channel_type = channel_type.with(Feature::ScidAlias);
                 }
                 let command = Command::OpenChannel(OpenChannelCommand {
                     peer: self.hosts[plan.to].id,
                     amount: Amount::from_sat(plan.amount_sat),
                     push: Msat::from_sat(plan.push_sat),
-                    announce: !plan.private,
+                    announce: plan.visibility == Visibility::Announced,
                     feerate: None,
                     channel_type: Some(channel_type),
                 });

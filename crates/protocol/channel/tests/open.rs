@@ -439,6 +439,34 @@ fn announced_channels_exchange_signatures_at_depth_six() {
     pair.assert_no_fault();
 }
 
+/// A reorganisation puts the funding transaction elsewhere: the halves for the old place are worth nothing, and both
+/// are sent again on the same connection.
+#[test]
+fn a_channel_that_gets_another_place_is_announced_again() {
+    let mut pair = Pair::new();
+    let mut request = pair.a.open_request();
+    request.announce = true;
+    pair.begin(request);
+    pair.run();
+    pair.confirm(6);
+    pair.run();
+    for who in [Who::A, Who::B] {
+        pair.input(who, ChannelInput::FundingUnconfirmed).unwrap();
+    }
+    pair.confirm(6);
+    pair.run();
+    pair.assert_no_fault();
+    for end in [&pair.a, &pair.b] {
+        let places = end.events.iter().filter_map(|event| match event {
+            ChannelOutput::Announced(announcement) => Some(announcement.short_channel_id),
+            _ => None,
+        });
+        let places: Vec<_> = places.collect();
+        assert_eq!(places.len(), 2);
+        assert_ne!(places[0], places[1]);
+    }
+}
+
 #[test]
 fn a_bad_half_of_the_announcement_is_answered_by_its_rule() {
     for (change, rule) in [

@@ -5,13 +5,13 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use bitcoin::{Amount, OutPoint, Transaction};
+use bitcoin::{Amount, OutPoint, Transaction, TxIn, TxOut};
 use common::{CURRENT, World, content, feerates, htlc, preimage};
 use fulmen_devchain::Policy;
 use fulmen_enforce::{
     EnforceEvent, EnforceInput, RESERVED_HTLCS_PER_CHANNEL, Start, required_reserve,
 };
-use fulmen_tx::{CommitmentFormat, CommitmentHtlc, Side};
+use fulmen_tx::{BuiltCommitment, CommitmentFormat, CommitmentHtlc, Side};
 use fulmen_types::{FeeratePerKw, HtlcId};
 
 const ANCHORS: CommitmentFormat = CommitmentFormat::AnchorsZeroFeeHtlc;
@@ -87,34 +87,97 @@ fn the_child_pays_more_towards_the_deadline() {
     }
 }
 
+/// A commitment without HTLCs that nobody mines.
+struct Waiting {
+    world: World,
+    commitment: BuiltCommitment,
+    values: BTreeMap<OutPoint, Amount>,
+}
+
+impl Waiting {
+    /// At feerates that its balance of its own is not worth.
+    fn at(sat_per_kw: u32) -> Self {
+        let mut world = World::new(ANCHORS);
+        let (alices, _) = world.evidence(&content(CURRENT, &[], 300), &[]);
+        let holder = alices.holder.as_ref().unwrap();
+        let commitment = holder.build(&world.secp, &alices.params);
+        let values = (0u32..)
+            .zip(&commitment.tx.output)
+            .map(|(vout, o)| (commitment.outpoint(vout), o.value))
+            .collect();
+        world.feerates = feerates(sat_per_kw);
+        world.start_alice(alices, Start::ForceClose);
+        Self {
+            world,
+            commitment,
+            values,
+        }
+    }
+
+    fn package(&self) -> &[Transaction] {
+        let mut sent = self.world.alice.sent.iter();
+        sent.rfind(|package| package.len() == 2).unwrap()
+    }
+
+    /// What the last package pays.
+    fn feerate(&self) -> u64 {
+        let package = self.package();
+        let weight: u64 = package.iter().map(|tx| tx.weight().to_wu()).sum();
+        let fees = self.commitment.fee.to_sat() + fee(&self.world, &self.values, &package[1]);
+        fees * 1_000 / weight
+    }
+}
+
 /// Without HTLCs a commitment is in no hurry, and little is paid for it; but fees that never go down again must not
 /// keep it out for ever.
 #[test]
 fn a_commitment_that_waits_for_a_day_pays_what_it_takes() {
-    let mut world = World::new(ANCHORS);
-    let (alices, _) = world.evidence(&content(CURRENT, &[], 300), &[]);
-    let holder = alices.holder.as_ref().unwrap();
-    let built = holder.build(&world.secp, &alices.params);
-    let known: BTreeMap<OutPoint, Amount> = (0u32..)
-        .zip(&built.tx.output)
-        .map(|(vout, o)| (built.outpoint(vout), o.value))
-        .collect();
     let asked = 40_000;
-    world.feerates = feerates(asked);
-    world.start_alice(alices, Start::ForceClose);
+    let mut waiting = Waiting::at(asked);
     let mut paid = Vec::new();
     for _ in 0..450 {
-        empty_block(&mut world);
-        let package = world.alice.sent.iter().rfind(|p| p.len() == 2).unwrap();
-        let weight: u64 = package.iter().map(|tx| tx.weight().to_wu()).sum();
-        let fees = built.fee.to_sat() + fee(&world, &known, &package[1]);
-        paid.push(fees * 1_000 / weight);
+        empty_block(&mut waiting.world);
+        paid.push(waiting.feerate());
     }
     let asked = u64::from(asked);
     assert!(paid[..140].iter().all(|p| *p < asked / 2), "{paid:?}");
     assert!(paid[149] >= asked, "{paid:?}");
     // And no more than that, however long it takes.
     assert!(*paid.last().unwrap() < asked * 11 / 10, "{paid:?}");
+}
+
+/// What was paid once, because it was late, is paid again with other coins at once.
+#[test]
+fn a_late_commitment_is_still_late_when_its_coins_are_lost() {
+    let asked = 40_000;
+    let mut waiting = Waiting::at(asked);
+    for _ in 0..150 {
+        empty_block(&mut waiting.world);
+    }
+    assert!(waiting.feerate() >= u64::from(asked));
+    let child = waiting.package()[1].clone();
+    // The coins go elsewhere, in a block.
+    let world = &mut waiting.world;
+    let is_coin = |outpoint: &OutPoint| !waiting.values.contains_key(outpoint);
+    let mut elsewhere = child.clone();
+    elsewhere.input.retain(|i| is_coin(&i.previous_output));
+    let spent: Vec<TxOut> = elsewhere
+        .input
+        .iter()
+        .map(|i| world.chain.coin(&i.previous_output).unwrap().out.clone())
+        .collect();
+    assert!(!spent.is_empty());
+    let elsewhere = world.alice.wallet.sign(elsewhere, &spent);
+    world.mine_only(&[elsewhere]);
+    empty_block(world);
+    let lost = |i: &TxIn| {
+        child
+            .input
+            .iter()
+            .any(|c| is_coin(&c.previous_output) && c.previous_output == i.previous_output)
+    };
+    assert!(!waiting.package()[1].input.iter().any(lost));
+    assert!(waiting.feerate() >= u64::from(asked));
 }
 
 /// HTLC transactions and direct claims that do not confirm pay more, too.

@@ -8,7 +8,7 @@
 
 mod common;
 
-use bitcoin::{Network, constants::ChainHash, secp256k1::PublicKey};
+use bitcoin::{Amount, Network, constants::ChainHash, secp256k1::PublicKey};
 use common::World;
 use fulmen_node::{
     ActionKind, ChannelSelector, CloseMode, Command, CommandError, CommandId, ConnEpoch, Direction,
@@ -336,6 +336,69 @@ fn the_error_that_a_close_ends_with_is_said() {
         .node
         .handle(now, Input::Command { id, command });
     assert_eq!(in_lane(&effects, lane), ["withdraw", "error"]);
+}
+
+/// A connection that the node ends still carries what was said on it before: not what waits for the signer.
+#[test]
+fn what_waits_is_withdrawn_from_a_connection_that_drains() {
+    let mut world = three();
+    let lane = Lane {
+        peer: world.id(1),
+        epoch: world.nodes[0].connections[&1],
+        channel: Some(world.channel(0, 1).unwrap().channel_id),
+    };
+    let disconnect = Command::Disconnect {
+        peer: lane.peer,
+        force: true,
+    };
+    let close = Command::CloseChannel {
+        channel: ChannelSelector::Id(lane.channel.unwrap()),
+        mode: CloseMode::Force,
+    };
+    let now = world.now;
+    let mut said = [disconnect, close]
+        .into_iter()
+        .zip(77..)
+        .map(|(command, id)| {
+            let id = CommandId([id; 16]);
+            let input = Input::Command { id, command };
+            in_lane(&world.nodes[0].node.handle(now, input), lane)
+        });
+    assert_eq!(said.next().unwrap(), [""; 0]);
+    assert_eq!(said.next().unwrap(), ["withdraw"]);
+}
+
+/// The same when the peer refuses a channel that is only being opened.
+#[test]
+fn nothing_is_said_of_a_channel_that_never_came_to_be() {
+    let mut world = three();
+    world.connect(0, 2);
+    world.silent = vec![2];
+    let open = Command::OpenChannel(OpenChannelCommand {
+        peer: world.id(2),
+        amount: Amount::from_sat(500_000),
+        push: Msat::ZERO,
+        announce: true,
+        feerate: None,
+        channel_type: None,
+    });
+    world.start(0, open);
+    world.run();
+    let lane = Lane {
+        peer: world.id(2),
+        epoch: world.nodes[0].connections[&2],
+        channel: Some(world.channel(0, 2).unwrap().channel_id),
+    };
+    let message = Message::Error(fulmen_wire::Error::new(lane.channel.unwrap(), "no"));
+    let input = Input::PeerMessage {
+        peer: lane.peer,
+        epoch: lane.epoch,
+        message,
+    };
+    let now = world.now;
+    let effects = world.nodes[0].node.handle(now, input);
+    assert_eq!(in_lane(&effects, lane), ["withdraw"]);
+    assert!(world.channel(0, 2).is_none());
 }
 
 /// Who asks for a new channel under the name of one that lives gets an error, and that channel goes on.
