@@ -336,7 +336,7 @@ impl World {
                 self.say(format!("n{index} note {level:?}: {text}"));
                 let spike_is_over = self.plan.faults.spike > 0 && text.contains(FEERATE_IS_LOW);
                 if spike_is_over || text.contains(FEERATE_TRIMS) {
-                    self.feerate_refused = Some((index, self.now));
+                    self.hosts[index].feerate_refused = Some(self.now);
                 }
                 // The one thing that a person should look at and that passes.
                 let waits = self.plan.faults.absent > 0 && text.starts_with(SIGNER_IS_AWAY);

@@ -81,6 +81,8 @@ pub(crate) struct Host {
     pub(crate) connections: BTreeMap<PublicKey, u64>,
     /// Whom it reconnects to.
     pub(crate) keep: BTreeSet<PublicKey>,
+    /// When it last refused a feerate of an honest peer rightly.
+    pub(crate) feerate_refused: Option<u64>,
     /// Whether the chain source gives it only what it watches.
     pub(crate) filtered: bool,
     /// Outputs whose spends it wants.

@@ -278,9 +278,9 @@ impl World {
             DisconnectReason::ProtocolViolation(why) | DisconnectReason::Incompatible(why) => {
                 let other = self.host_of(&peer);
                 // Some feerates are refused rightly; the end of the connection waits for the disk.
-                let is_excused = self
+                let is_excused = self.hosts[host]
                     .feerate_refused
-                    .is_some_and(|(by, at)| by == host && self.now < at + LONGEST_COMMIT);
+                    .is_some_and(|at| self.now < at + LONGEST_COMMIT);
                 if !other.is_some_and(|other| self.is_villain(other)) && !is_excused {
                     self.blame(
                         host,

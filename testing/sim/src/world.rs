@@ -232,8 +232,6 @@ pub(crate) struct World {
     pub(crate) empty_in_a_row: u32,
     /// A spike: when it ends, and the feerates then.
     pub(crate) spike: Option<(u32, [u32; 3])>,
-    /// Who refused a feerate of an honest peer rightly last, and when.
-    pub(crate) feerate_refused: Option<(usize, u64)>,
     /// Who broadcast what first.
     pub(crate) broadcasters: BTreeMap<Txid, usize>,
     /// What every commitment of a peer that was signed is: host, channel, number, digest.
@@ -311,7 +309,6 @@ impl World {
             ever_censored: BTreeSet::new(),
             empty_in_a_row: 0,
             spike: None,
-            feerate_refused: None,
             broadcasters: BTreeMap::new(),
             signed: BTreeMap::new(),
             secp: fulmen_tx::Secp::new(),
@@ -576,6 +573,7 @@ fn new_host(index: usize, plan: &Plan, rng: &mut Rng) -> Host {
         wake: None,
         connections: BTreeMap::new(),
         keep: BTreeSet::new(),
+        feerate_refused: None,
         filtered: rng.chance(500),
         outpoints: BTreeSet::new(),
         scripts: BTreeSet::new(),
