@@ -2,7 +2,7 @@
 //! simulator finds it within the seeds that are stated for it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
@@ -53,6 +53,8 @@ struct Found {
 const SHOWN: usize = 90;
 /// No new seed of a mutation is begun after so many minutes.
 const MINUTES: u64 = 10;
+/// The list, in a copy, of what was copied.
+const COPIED: &str = ".copied";
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
@@ -228,6 +230,10 @@ fn failure(text: &str) -> Option<Found> {
     failures.min_by_key(|found| found.seed)
 }
 
+fn write(file: &Path, bytes: &[u8]) -> Result<(), String> {
+    fs::write(file, bytes).map_err(|e| format!("{}: {e}", file.display()))
+}
+
 /// The simulator of the copy.
 struct Simulator {
     root: PathBuf,
@@ -282,18 +288,29 @@ impl Simulator {
         Ok(failing)
     }
 
-    /// Copies what is under version control, and only what differs, so that little is built again.
+    /// Copies what is under version control, and only what differs, so that little is built again. What an earlier
+    /// copy had and the sources have no longer goes.
     fn copy_sources(&self) -> Result<(), String> {
         let out = Command::new("git")
             .args(["ls-files", "-z"])
             .current_dir(&self.root)
             .output()
             .map_err(|e| format!("git: {e}"))?;
-        for name in String::from_utf8_lossy(&out.stdout).split('\0') {
+        let listed = String::from_utf8_lossy(&out.stdout);
+        let names: BTreeSet<&str> = listed
+            .split('\0')
+            .filter(|name| !name.is_empty() && self.root.join(name).is_file())
+            .collect();
+        let before = self.copied_before()?;
+        for name in before.lines().filter(|name| !names.contains(name)) {
+            // It may have gone already.
+            let _ = fs::remove_file(self.copy.join(name));
+        }
+        fs::create_dir_all(&self.copy).map_err(|e| format!("{}: {e}", self.copy.display()))?;
+        let list = names.iter().map(|name| format!("{name}\n"));
+        write(&self.copy.join(COPIED), list.collect::<String>().as_bytes())?;
+        for name in names {
             let (from, to) = (self.root.join(name), self.copy.join(name));
-            if name.is_empty() || !from.is_file() {
-                continue;
-            }
             let wanted = fs::read(&from).map_err(|e| format!("{}: {e}", from.display()))?;
             if fs::read(&to).is_ok_and(|there| there == wanted) {
                 continue;
@@ -301,9 +318,24 @@ impl Simulator {
             if let Some(folder) = to.parent() {
                 fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
             }
-            fs::write(&to, wanted).map_err(|e| format!("{}: {e}", to.display()))?;
+            write(&to, &wanted)?;
         }
         Ok(())
+    }
+
+    /// What was copied last time, a name in each line. A folder that holds anything else is left alone.
+    fn copied_before(&self) -> Result<String, String> {
+        if let Ok(names) = fs::read_to_string(self.copy.join(COPIED)) {
+            return Ok(names);
+        }
+        let is_empty = fs::read_dir(&self.copy).map_or(true, |mut files| files.next().is_none());
+        if is_empty {
+            return Ok(String::new());
+        }
+        Err(format!(
+            "{} is no copy that an earlier run has made: remove it, or name another folder with --copy",
+            self.copy.display()
+        ))
     }
 
     fn build(&self) -> Result<(), String> {
