@@ -18,9 +18,9 @@ use crate::{
     world::{Happening, World},
 };
 
-/// How long all nodes must be up and connected to have rested.
+/// How long all nodes must be up and connected, with signer and wallet at hand, to have rested.
 const REST_MILLIS: u64 = 2_000;
-/// For so many blocks there may be crashes without a rest.
+/// For so many blocks there may be crashes and absences without a rest.
 const CRASH_BLOCKS: u32 = 5;
 /// No step has more actions, whatever its input, and no more of them ever wait.
 const MOST_ACTIONS: usize = 2_000;
@@ -132,10 +132,13 @@ impl World {
         self.feed_all(index, inputs);
     }
 
-    /// The budget of faults: within so many blocks all nodes must have been up and connected for a while on end, or
-    /// deadlines pass that no node can help.
+    /// The budget of faults: within so many blocks all nodes must have been up and connected for a while on end, and
+    /// able to sign, or deadlines pass that no node can help.
     fn has_budget(&mut self) -> bool {
-        let all_up = self.hosts.iter().all(|host| host.node.is_some());
+        let all_up = self
+            .hosts
+            .iter()
+            .all(|host| host.node.is_some() && !self.is_absent(host.index));
         if all_up && self.now - self.last_unrest > REST_MILLIS && self.all_are_connected() {
             self.rested_at = self.chain.height();
         }
@@ -387,7 +390,11 @@ impl World {
     }
 
     fn ask(&mut self, index: usize, id: RequestId, ask: Ask) {
-        if self.faults.absent > 0 && !self.is_absent(index) && self.rng.chance(self.faults.absent) {
+        if self.faults.absent > 0
+            && !self.is_absent(index)
+            && self.has_budget()
+            && self.rng.chance(self.faults.absent)
+        {
             let most = ABSENCE_MILLIS.min(ABSENCE_BLOCKS * self.block_interval());
             let until = self.now + 1 + self.delay(most);
             self.go_away(index, until);

@@ -1,5 +1,7 @@
 //! The course of a run: open, pay through faults, heal, close, settle.
 
+use std::collections::BTreeSet;
+
 use bitcoin::Txid;
 use fulmen_devchain::Entry;
 use fulmen_gossip::Direction;
@@ -296,10 +298,16 @@ impl World {
                 .iter()
                 .all(|(_, sweep)| worthless(sweep.amount.to_sat()))
         };
-        // A claim whose fee was enough once, and that is not worth a higher one: what is, is among the sweeps.
-        let left_behind = |(_, entry): (&Txid, &Entry)| {
+        // A claim that is not worth what miners ask for, or that was once: what is, is among the sweeps.
+        let sweeps = nodes.iter().flat_map(|node| node.balance_info().sweeps);
+        let not_worth_it: BTreeSet<Txid> = sweeps
+            .filter(|(_, sweep)| worthless(sweep.amount.to_sat()))
+            .filter_map(|(_, sweep)| sweep.claimed_by)
+            .collect();
+        let left_behind = |(txid, entry): (&Txid, &Entry)| {
             let asked = u64::from(self.plan.feerates[0]).saturating_mul(entry.weight);
-            self.plan.market_rises && entry.fee.saturating_mul(1_000) < asked
+            let is_old_or_small = self.plan.market_rises || not_worth_it.contains(txid);
+            is_old_or_small && entry.fee.saturating_mul(1_000) < asked
         };
         // Deep enough that nothing is on its way any more.
         // Who had bad luck, and no old state, gets everything back as well.

@@ -395,6 +395,7 @@ impl World {
             Happening::Mine => self.mine(),
             Happening::Return { host, boot } => {
                 if self.is_boot(host, boot) {
+                    self.last_unrest = self.now;
                     let mut inputs = std::collections::VecDeque::new();
                     self.release(host, &mut inputs);
                     self.feed_all(host, inputs);
