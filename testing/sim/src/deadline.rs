@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bitcoin::OutPoint;
-use fulmen_channel::{Channel, HtlcResolution, HtlcView, UpdateState};
+use fulmen_channel::{HtlcResolution, HtlcView, UpdateState};
 use fulmen_node::{ActionKind, ChannelState, Effects};
 use fulmen_payments::{HtlcLink, IncomingRef};
 use fulmen_signer::OutMessage;
@@ -13,7 +12,7 @@ use fulmen_types::{
     codec::{Decode, Reader},
 };
 
-use crate::world::World;
+use crate::{spends::DEEPEST_REORG, world::World};
 
 /// BOLT 2, `cltv_expiry_delta` selection: G, how long after its expiry an HTLC that a node offered may be open.
 const GRACE_BLOCKS: u32 = 2;
@@ -25,43 +24,11 @@ const FULFIL_BLOCKS: u32 = 18;
 const OVERDUE_BLOCKS: u32 = 12;
 /// The least `cltv_expiry_delta`, less what is left of it when a small HTLC is given up.
 const GIVE_UP_BLOCKS: u32 = 34 - 6;
-/// Reorganisations replace no more blocks.
-const DEEPEST_REORG: u32 = 2;
 
 /// An HTLC of a host's channel.
 pub(crate) type Overdue = (usize, [u8; 32], bool, HtlcId);
 
 impl World {
-    /// After each block: the fundings that it spends.
-    pub(crate) fn note_spends(&mut self) {
-        let hash = self.chain.tip();
-        let height = self.chain.height();
-        let Some(block) = self.chain.block(&hash) else {
-            return;
-        };
-        let inputs = block.txdata.iter().flat_map(|tx| &tx.input);
-        for outpoint in inputs.map(|input| input.previous_output) {
-            if self.fundings.contains_key(&outpoint.txid) {
-                let blocks = self.funding_spends.entry(outpoint).or_default();
-                blocks.insert((height, hash));
-            }
-        }
-    }
-
-    /// How deep the spend of a funding is in the chain as the host's node has heard of it, 1 for its tip. What is
-    /// deeper than all that it keeps is as deep as that.
-    fn spend_depth(&self, index: usize, funding: &OutPoint) -> Option<u32> {
-        let blocks = self.funding_spends.get(funding)?;
-        let known = self.hosts[index].node.as_ref()?.chain_tip();
-        let tip = known.first()?.height.to_u32();
-        let oldest = known.last()?.height.to_u32();
-        blocks.iter().find_map(|(height, hash)| {
-            let is_known = known.iter().any(|id| id.hash == *hash);
-            let is_old = *height < oldest && self.chain.is_active(hash);
-            (is_known || is_old).then(|| tip + 1 - height)
-        })
-    }
-
     /// With a step: the spend of its funding ends a channel in the step that brings it. Nothing is signed or
     /// revoked after it.
     pub(crate) fn check_freeze(&self, index: usize, effects: &Effects) -> Result<(), String> {
@@ -142,7 +109,7 @@ impl World {
 
     /// Before an HTLC is failed to who offered it: what was forwarded for it can't be fulfilled any more.
     pub(crate) fn check_failure(
-        &self,
+        &mut self,
         index: usize,
         channel_id: &ChannelId,
         id: HtlcId,
@@ -164,7 +131,7 @@ impl World {
 
     /// Before a user is told that a payment failed: none of its HTLCs can be fulfilled any more.
     pub(crate) fn check_payment_failed(
-        &self,
+        &mut self,
         index: usize,
         hash: PaymentHash,
     ) -> Result<(), String> {
@@ -189,41 +156,63 @@ impl World {
     }
 
     /// HTLCs that somebody counts on no more are removed irrevocably, or their channel ended in a block that
-    /// stays.
+    /// stays, and what spends their output, if they have one, is in such a block, too.
     fn check_given_up(
-        &self,
+        &mut self,
         index: usize,
         is_meant: impl Fn(&HtlcLink) -> bool,
     ) -> Result<(), String> {
         for channel in self.hosts[index].channels_on_disk() {
-            let is_out = |htlc: &HtlcView| {
+            let htlcs = channel.htlcs();
+            let is_out = |htlc: &&HtlcView| {
                 htlc.offered_by == Side::Local
                     && htlc.state != UpdateState::Add
                     && link_of(htlc).is_some_and(|link| is_meant(&link))
             };
-            let Some(htlc) = channel.htlcs().into_iter().find(is_out) else {
+            let Some(htlc) = htlcs.iter().find(is_out) else {
                 continue;
             };
-            if self.may_be_given_up(index, &htlc) {
+            if self.may_be_given_up(index, htlc) {
                 continue;
             }
             let channel_id = channel.channel_id();
-            let depth = self.depth_of(index, &channel);
-            if depth.is_none_or(|depth| depth <= DEEPEST_REORG) {
-                let depth =
-                    depth.map_or("is not spent".to_owned(), |d| format!("is spent {d} deep"));
+            let stays = |depth: Option<u32>| depth.is_some_and(|depth| depth > DEEPEST_REORG);
+            let funding = self.users.fundings.get(&channel_id).copied();
+            let depth = funding.and_then(|funding| self.spend_depth(index, &funding));
+            let Some(funding) = funding.filter(|_| stays(depth)) else {
                 return Err(format!(
-                    "{htlc:?} may still be fulfilled; the funding of {channel_id} {depth}"
+                    "{htlc:?} may still be fulfilled; the funding of {channel_id} {}",
+                    in_words(depth)
                 ));
+            };
+            // Of two that are alike it is not known whose output is spent.
+            let is_like = |other: &&HtlcView| {
+                (other.payment_hash, other.amount) == (htlc.payment_hash, htlc.amount)
+            };
+            if htlcs.iter().filter(is_like).count() > 1 {
+                continue;
+            }
+            let depth = self.htlc_depth(index, &funding, htlc);
+            if depth.is_some() && !stays(depth) {
+                return Err(format!(
+                    "{htlc:?} may still be fulfilled; its output {}",
+                    in_words(depth)
+                ));
+            }
+            let is_small = htlc.amount.to_msat() <= self.most_given_up();
+            if depth.is_none() && !is_small {
+                self.note_failed(index, funding, htlc.clone());
             }
         }
         Ok(())
     }
+}
 
-    fn depth_of(&self, index: usize, channel: &Channel) -> Option<u32> {
-        let funding = self.users.fundings.get(&channel.channel_id())?;
-        self.spend_depth(index, funding)
-    }
+/// How deep a spend is.
+fn in_words(depth: Option<u32>) -> String {
+    depth.map_or("is not spent".to_owned(), |depth| {
+        format!("is spent {depth} deep")
+    })
 }
 
 fn link_of(htlc: &HtlcView) -> Option<HtlcLink> {

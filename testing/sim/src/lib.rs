@@ -37,6 +37,7 @@ pub mod plan;
 mod restart;
 mod rng;
 mod shrink;
+mod spends;
 mod task;
 mod trace;
 mod twist;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bitcoin::{Amount, BlockHash, Network, OutPoint, ScriptBuf, Txid};
+use bitcoin::{Amount, Network, ScriptBuf, Txid};
 use fulmen_devchain::{Chain, Config, burn_script};
 use fulmen_node::{Answer, BlockId, Boot, Feerates, Input, Node, NodeConfig, RequestId};
 use fulmen_types::{BlockHeight, FeeratePerKw, Msat, Timestamp};
@@ -19,6 +19,7 @@ use crate::{
     phase::Phase,
     plan::{Faults, Plan},
     rng::Rng,
+    spends::Spends,
     trace::Trace,
     user::Users,
     villain::Villainy,
@@ -237,8 +238,8 @@ pub(crate) struct World {
     /// What every commitment of a peer that was signed is: host, channel, number, digest.
     pub(crate) signed: BTreeMap<(usize, [u8; 32]), (u64, [u8; 32])>,
     pub(crate) secp: fulmen_tx::Secp,
-    /// The blocks that spend the funding of a channel, those of forks as well.
-    pub(crate) funding_spends: BTreeMap<OutPoint, BTreeSet<(u32, BlockHash)>>,
+    /// What blocks spend, those of forks as well.
+    pub(crate) spends: Spends,
     /// HTLCs whose channel should have been closed for them, and the height when that was first seen.
     pub(crate) overdue: BTreeMap<Overdue, u32>,
     /// What was reached.
@@ -312,7 +313,7 @@ impl World {
             broadcasters: BTreeMap::new(),
             signed: BTreeMap::new(),
             secp: fulmen_tx::Secp::new(),
-            funding_spends: BTreeMap::new(),
+            spends: Spends::default(),
             overdue: BTreeMap::new(),
             coverage: if options.coverage {
                 Coverage::counting()
