@@ -31,8 +31,6 @@ const ABSENCE_BLOCKS: u64 = 3;
 const SIGNER_IS_AWAY: &str = "the signer does not read onions";
 /// What a node says whose peer has heard earlier that a spike is over.
 const FEERATE_IS_LOW: &str = "feerate_per_kw is too low";
-/// What a node says whose HTLCs were on their way when its peer raised the feerate: the sum is too much for both.
-const FEERATE_TRIMS: &str = "it would trim more HTLCs than our limit of dust exposure allows";
 /// The longest outage in blocks.
 const OUTAGE_BLOCKS: u64 = 4;
 
@@ -337,8 +335,7 @@ impl World {
             ActionKind::Event(event) => self.event(index, event),
             ActionKind::Note { level, text } => {
                 self.say(format!("n{index} note {level:?}: {text}"));
-                let spike_is_over = self.plan.faults.spike > 0 && text.contains(FEERATE_IS_LOW);
-                if spike_is_over || text.contains(FEERATE_TRIMS) {
+                if self.plan.faults.spike > 0 && text.contains(FEERATE_IS_LOW) {
                     self.hosts[index].feerate_refused = Some(self.now);
                 }
                 // The one thing that a person should look at and that passes.

@@ -78,6 +78,10 @@ impl World {
         let Some(funding) = self.spends.spenders.get(&outpoint.txid).copied() else {
             return;
         };
+        // There it may be of an HTLC that was settled before, one of an earlier attempt of the same payment.
+        if self.villainy.revoked.contains_key(&outpoint.txid) {
+            return;
+        }
         let Some(script) = input.witness.last() else {
             return;
         };

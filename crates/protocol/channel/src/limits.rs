@@ -94,7 +94,19 @@ impl Funded {
             u64::from(wanted.to_sat_per_kw()) * 4,
             u64::from(current.to_sat_per_kw()),
         );
-        (wanted_4 > current_4 * 5 || wanted_4 < current_4 * 3).then_some(wanted)
+        if wanted_4 < current_4 * 3 {
+            return Some(wanted);
+        }
+        (wanted_4 > current_4 * 5).then(|| self.highest_feerate().min(wanted))
+    }
+
+    /// The highest feerate that an `update_fee` of ours may ask for. Without anchors a feerate trims HTLCs; those that
+    /// the peer adds before it hears of this one were counted at no more (see [`Funded::check_offer`]).
+    pub(crate) fn highest_feerate(&self) -> FeeratePerKw {
+        let trims = self.core.params.format == CommitmentFormat::StaticRemoteKey;
+        let lowest = self.core.feerates.iter().map(|fee| fee.feerate).min();
+        let step = lowest.filter(|_| trims).map(spiked);
+        step.unwrap_or(FeeratePerKw::new(u32::MAX))
     }
 
     /// The commitment of `owner` at its fullest: every HTLC that is or may come into it, nothing that is
@@ -190,7 +202,8 @@ impl Funded {
             {
                 return Err(Refusal::PeerFee);
             }
-            if self.exceeds_dust_exposure(ctx, owner, htlc) {
+            // The next `update_fee` may be on its way.
+            if self.exceeds_dust_exposure(ctx, owner, htlc, spiked(content.feerate)) {
                 return Err(Refusal::DustExposure);
             }
         }
@@ -220,11 +233,7 @@ impl Funded {
                 let content = self.fullest(owner);
                 let mut kept = self.reserve_of(Side::Local);
                 if self.core.params.opener == Side::Local {
-                    let spike = content
-                        .feerate
-                        .to_sat_per_kw()
-                        .saturating_mul(FEE_SPIKE_FACTOR);
-                    let cost = self.cost(owner, &content, FeeratePerKw::new(spike), 2);
+                    let cost = self.cost(owner, &content, spiked(content.feerate), 2);
                     let now = self.cost(owner, &content, content.feerate, 2);
                     kept = kept.saturating_add(cost.max(now));
                 }
@@ -260,17 +269,18 @@ impl Funded {
     }
 
     /// BOLT 2, Bounding exposure to trimmed in-flight HTLCs: whether `htlc` is trimmed on the commitment
-    /// of `owner` and takes it above the limit.
+    /// of `owner` at `feerate` and takes it above the limit.
     pub(crate) fn exceeds_dust_exposure(
         &self,
         ctx: &ChannelContext<'_>,
         owner: Side,
         htlc: &CommitmentHtlc,
+        feerate: FeeratePerKw,
     ) -> bool {
         let content = self.fullest(owner);
-        self.is_trimmed(owner, htlc, content.feerate)
+        self.is_trimmed(owner, htlc, feerate)
             && self
-                .dust_exposure(owner, &content, content.feerate)
+                .dust_exposure(owner, &content, feerate)
                 .saturating_add(htlc.amount)
                 > ctx.config.max_dust_htlc_exposure
     }
@@ -294,6 +304,10 @@ impl Funded {
         let feerate = self.content(Side::Local, View::Now).feerate;
         self.is_trimmed(Side::Local, &htlc.on_commitment(), feerate)
     }
+}
+
+fn spiked(feerate: FeeratePerKw) -> FeeratePerKw {
+    FeeratePerKw::new(feerate.to_sat_per_kw().saturating_mul(FEE_SPIKE_FACTOR))
 }
 
 fn take(content: &mut CommitmentContent, side: Side, amount: Msat) {

@@ -237,9 +237,10 @@ impl Funded {
         if !self.affords(Side::Local, Side::Remote, &content, content.feerate, 0) {
             return Err(Rule::HtlcUnaffordable);
         }
-        let dust_exposed = [Side::Local, Side::Remote]
-            .into_iter()
-            .any(|owner| self.exceeds_dust_exposure(ctx, owner, &on_commitment));
+        let dust_exposed = [Side::Local, Side::Remote].into_iter().any(|owner| {
+            let feerate = self.fullest(owner).feerate;
+            self.exceeds_dust_exposure(ctx, owner, &on_commitment, feerate)
+        });
 
         self.insert(Htlc {
             id: m.id,
@@ -419,10 +420,11 @@ impl Funded {
         }
         let affordable = [Side::Remote, Side::Local].into_iter().all(|owner| {
             let content = self.fullest(owner);
-            let exposed = self.raises_dust(ctx, owner, feerate);
+            let limit = ctx.config.max_dust_htlc_exposure;
+            let exposed = self.raises_dust(owner, feerate, limit);
             self.affords(owner, Side::Local, &content, feerate, 0) && !exposed
         });
-        if feerate < FeeratePerKw::FLOOR || !affordable {
+        if feerate < FeeratePerKw::FLOOR || feerate > self.highest_feerate() || !affordable {
             return Err(Refusal::Feerate.into());
         }
         self.put_feerate(feerate);
@@ -433,13 +435,13 @@ impl Funded {
         Ok(())
     }
 
-    /// Whether `feerate` trims so much more that the limit of dust exposure is passed. With anchors HTLC
+    /// Whether `feerate` trims so much more that a limit of dust exposure is passed. With anchors HTLC
     /// transactions carry no fee, so that no feerate trims anything.
-    fn raises_dust(&self, ctx: &ChannelContext<'_>, owner: Side, feerate: FeeratePerKw) -> bool {
+    fn raises_dust(&self, owner: Side, feerate: FeeratePerKw, limit: Msat) -> bool {
         let content = self.fullest(owner);
         self.core.params.format == CommitmentFormat::StaticRemoteKey
             && feerate > content.feerate
-            && self.dust_exposure(owner, &content, feerate) > ctx.config.max_dust_htlc_exposure
+            && self.dust_exposure(owner, &content, feerate) > limit
     }
 
     /// A feerate that no signature covers is replaced by the next.
@@ -482,9 +484,13 @@ impl Funded {
         if !self.affords(Side::Local, Side::Remote, &content, feerate, 0) {
             return Err(Rule::FeeUnaffordable);
         }
+        // What we have added meanwhile crosses it: each end has seen to the limit, and the sum may be twice that.
+        // Once it is signed the peer can't take it back, and would repeat it for ever.
+        let limit = ctx.config.max_dust_htlc_exposure;
+        let limit = limit.saturating_add(limit);
         if [Side::Local, Side::Remote]
             .into_iter()
-            .any(|owner| self.raises_dust(ctx, owner, feerate))
+            .any(|owner| self.raises_dust(owner, feerate, limit))
         {
             return Err(Rule::FeeDustExposure);
         }

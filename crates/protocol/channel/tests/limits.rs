@@ -180,6 +180,69 @@ fn a_feerate_that_trims_too_much_is_not_sent() {
     pair.assert_no_fault();
 }
 
+/// The opener raises the feerate while the other end adds an HTLC that this trims. Each has seen to its limit, the sum is
+/// more, and both go on, wherever the connection ends: refused, the update would be repeated for ever.
+#[test]
+fn a_feerate_that_crosses_what_it_trims_is_taken() {
+    // An output at 1000 sat/kw, and none at 2000.
+    let amount = Msat::from_sat(1_500);
+    for cut in 0..12 {
+        let mut pair = Pair::new();
+        let mut request = pair.a.open_request();
+        request.channel_type = Some(ChannelType::static_remote_key());
+        pair.open(request);
+        for who in [Who::A, Who::B] {
+            pair.end(who).config.max_dust_htlc_exposure = Msat::from_sat(2_000);
+            pair.end(who).decide = Decide::Never;
+            let n = u8::from(who == Who::B);
+            pair.add(who, amount, unknown_hash(n), &[n]).unwrap();
+            let more = pair.add(who, amount, unknown_hash(n), b"more");
+            assert_eq!(refused(more), Refusal::DustExposure);
+        }
+        let wanted = FeeratePerKw::new(2_000);
+        pair.input(Who::A, ChannelInput::UpdateFee(wanted)).unwrap();
+        pair.input(Who::A, ChannelInput::Commit).unwrap();
+        pair.input(Who::B, ChannelInput::Commit).unwrap();
+        for _ in 0..cut {
+            pair.deliver();
+        }
+        pair.disconnect();
+        pair.connect();
+        pair.run();
+        pair.assert_no_fault();
+        for end in [&pair.a, &pair.b] {
+            assert_eq!(end.channel().feerate(), Some(wanted));
+            assert_eq!(end.channel().htlcs().len(), 2);
+        }
+    }
+}
+
+/// Without anchors a feerate rises by steps, each when the last one is irrevocable: what the other end adds meanwhile was
+/// counted at no more than the next.
+#[test]
+fn a_feerate_that_trims_rises_step_by_step() {
+    let mut pair = Pair::new();
+    let mut request = pair.a.open_request();
+    request.channel_type = Some(ChannelType::static_remote_key());
+    pair.open(request);
+    let mut higher = pair.world.feerates;
+    higher.normal = FeeratePerKw::new(7_000);
+    let too_much = pair.command(Who::A, ChannelInput::UpdateFee(higher.normal));
+    assert_eq!(refused(too_much), Refusal::Feerate);
+    let mut steps = Vec::new();
+    while let Some(next) = pair.a.channel().feerate_to_change_to(&higher) {
+        let now = pair.a.channel().feerate().unwrap().to_sat_per_kw();
+        pair.command(Who::A, ChannelInput::UpdateFee(next)).unwrap();
+        let early = FeeratePerKw::new(2 * now + 1);
+        let result = pair.input(Who::A, ChannelInput::UpdateFee(early));
+        assert_eq!(refused(result), Refusal::Feerate);
+        pair.run();
+        steps.push(next.to_sat_per_kw());
+    }
+    assert_eq!(steps, [2_000, 4_000, 7_000]);
+    pair.assert_no_fault();
+}
+
 #[test]
 fn the_wanted_feerate_follows_the_estimates() {
     let mut pair = Pair::ready();
