@@ -36,7 +36,7 @@ pub struct ChannelConfig {
     /// have `option_support_large_channel`.
     pub max_funding: Amount,
     /// The most money in flight in HTLCs too small for an output, on either commitment; of ours those count that would
-    /// be too small at twice the feerate. Where the peer raises the feerate it may be twice this.
+    /// be too small at twice the feerate, or at the estimates. Where the peer raises the feerate it may be twice this.
     pub max_dust_htlc_exposure: Msat,
     /// Whether a peer may open a channel that is used before its funding confirms.
     pub accept_zero_conf: bool,

@@ -94,19 +94,7 @@ impl Funded {
             u64::from(wanted.to_sat_per_kw()) * 4,
             u64::from(current.to_sat_per_kw()),
         );
-        if wanted_4 < current_4 * 3 {
-            return Some(wanted);
-        }
-        (wanted_4 > current_4 * 5).then(|| self.highest_feerate().min(wanted))
-    }
-
-    /// The highest feerate that an `update_fee` of ours may ask for. Without anchors a feerate trims HTLCs; those that
-    /// the peer adds before it hears of this one were counted at no more (see [`Funded::check_offer`]).
-    pub(crate) fn highest_feerate(&self) -> FeeratePerKw {
-        let trims = self.core.params.format == CommitmentFormat::StaticRemoteKey;
-        let lowest = self.core.feerates.iter().map(|fee| fee.feerate).min();
-        let step = lowest.filter(|_| trims).map(spiked);
-        step.unwrap_or(FeeratePerKw::new(u32::MAX))
+        (wanted_4 > current_4 * 5 || wanted_4 < current_4 * 3).then_some(wanted)
     }
 
     /// The commitment of `owner` at its fullest: every HTLC that is or may come into it, nothing that is
@@ -202,8 +190,10 @@ impl Funded {
             {
                 return Err(Refusal::PeerFee);
             }
-            // The next `update_fee` may be on its way.
-            if self.exceeds_dust_exposure(ctx, owner, htlc, spiked(content.feerate)) {
+            // An `update_fee` may be on its way, to what the estimates ask for.
+            let wanted = wanted_feerate(self.core.params.format, ctx.feerates);
+            let feerate = spiked(content.feerate).max(wanted);
+            if self.exceeds_dust_exposure(ctx, owner, htlc, feerate) {
                 return Err(Refusal::DustExposure);
             }
         }

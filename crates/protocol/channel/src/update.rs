@@ -424,7 +424,7 @@ impl Funded {
             let exposed = self.raises_dust(owner, feerate, limit);
             self.affords(owner, Side::Local, &content, feerate, 0) && !exposed
         });
-        if feerate < FeeratePerKw::FLOOR || feerate > self.highest_feerate() || !affordable {
+        if feerate < FeeratePerKw::FLOOR || !affordable {
             return Err(Refusal::Feerate.into());
         }
         self.put_feerate(feerate);

@@ -217,32 +217,6 @@ fn a_feerate_that_crosses_what_it_trims_is_taken() {
     }
 }
 
-/// Without anchors a feerate rises by steps, each when the last one is irrevocable: what the other end adds meanwhile was
-/// counted at no more than the next.
-#[test]
-fn a_feerate_that_trims_rises_step_by_step() {
-    let mut pair = Pair::new();
-    let mut request = pair.a.open_request();
-    request.channel_type = Some(ChannelType::static_remote_key());
-    pair.open(request);
-    let mut higher = pair.world.feerates;
-    higher.normal = FeeratePerKw::new(7_000);
-    let too_much = pair.command(Who::A, ChannelInput::UpdateFee(higher.normal));
-    assert_eq!(refused(too_much), Refusal::Feerate);
-    let mut steps = Vec::new();
-    while let Some(next) = pair.a.channel().feerate_to_change_to(&higher) {
-        let now = pair.a.channel().feerate().unwrap().to_sat_per_kw();
-        pair.command(Who::A, ChannelInput::UpdateFee(next)).unwrap();
-        let early = FeeratePerKw::new(2 * now + 1);
-        let result = pair.input(Who::A, ChannelInput::UpdateFee(early));
-        assert_eq!(refused(result), Refusal::Feerate);
-        pair.run();
-        steps.push(next.to_sat_per_kw());
-    }
-    assert_eq!(steps, [2_000, 4_000, 7_000]);
-    pair.assert_no_fault();
-}
-
 #[test]
 fn the_wanted_feerate_follows_the_estimates() {
     let mut pair = Pair::ready();
