@@ -12,7 +12,7 @@ use fulmen_types::{
     codec::{Decode, Reader},
 };
 
-use crate::{spends::DEEPEST_REORG, world::World};
+use crate::world::World;
 
 /// BOLT 2, `cltv_expiry_delta` selection: G, how long after its expiry an HTLC that a node offered may be open.
 const GRACE_BLOCKS: u32 = 2;
@@ -24,6 +24,8 @@ const FULFIL_BLOCKS: u32 = 18;
 const OVERDUE_BLOCKS: u32 = 12;
 /// The least `cltv_expiry_delta`, less what is left of it when a small HTLC is given up.
 const GIVE_UP_BLOCKS: u32 = 34 - 6;
+/// Reorganisations replace no more blocks.
+const DEEPEST_REORG: u32 = 2;
 
 /// An HTLC of a host's channel.
 pub(crate) type Overdue = (usize, [u8; 32], bool, HtlcId);

@@ -1,7 +1,5 @@
 //! The course of a run: open, pay through faults, heal, close, settle.
 
-use std::collections::BTreeSet;
-
 use bitcoin::Txid;
 use fulmen_devchain::Entry;
 use fulmen_gossip::Direction;
@@ -299,15 +297,16 @@ impl World {
                 .all(|(_, sweep)| worthless(sweep.amount.to_sat()))
         };
         // A claim that is not worth what miners ask for, or that was once: what is, is among the sweeps.
-        let sweeps = nodes.iter().flat_map(|node| node.balance_info().sweeps);
-        let not_worth_it: BTreeSet<Txid> = sweeps
-            .filter(|(_, sweep)| worthless(sweep.amount.to_sat()))
-            .filter_map(|(_, sweep)| sweep.claimed_by)
-            .collect();
+        let not_worth_it = |txid: &Txid| {
+            let mut sweeps = nodes.iter().flat_map(|node| node.balance_info().sweeps);
+            sweeps.any(|(_, sweep)| {
+                sweep.claimed_by == Some(*txid) && worthless(sweep.amount.to_sat())
+            })
+        };
         let left_behind = |(txid, entry): (&Txid, &Entry)| {
             let asked = u64::from(self.plan.feerates[0]).saturating_mul(entry.weight);
-            let is_old_or_small = self.plan.market_rises || not_worth_it.contains(txid);
-            is_old_or_small && entry.fee.saturating_mul(1_000) < asked
+            entry.fee.saturating_mul(1_000) < asked
+                && (self.plan.market_rises || not_worth_it(txid))
         };
         // Deep enough that nothing is on its way any more.
         // Who had bad luck, and no old state, gets everything back as well.

@@ -7,12 +7,10 @@ use bitcoin::{
     hashes::{Hash, ripemd160},
 };
 use fulmen_channel::HtlcView;
-use fulmen_types::PaymentHash;
+use fulmen_devchain::Chain;
+use fulmen_types::{HtlcId, PaymentHash};
 
 use crate::world::World;
-
-/// Reorganisations replace no more blocks.
-pub(crate) const DEEPEST_REORG: u32 = 2;
 
 /// The blocks that hold a spend, on any branch.
 type Blocks = BTreeSet<(u32, BlockHash)>;
@@ -48,62 +46,64 @@ pub(crate) struct Spends {
     spenders: BTreeMap<Txid, OutPoint>,
     htlcs: BTreeMap<OutPoint, HtlcOutput>,
     /// HTLCs of channels that ended, which a host has failed to whom they came from.
-    failed: Vec<(usize, OutPoint, HtlcView)>,
+    failed: BTreeMap<(usize, OutPoint, HtlcId), HtlcView>,
+}
+
+impl Spends {
+    /// An input in a block that may spend an output of a commitment. If it is an HTLC's that somebody counts on no
+    /// more: who, and the HTLC.
+    fn note_htlc(
+        &mut self,
+        chain: &Chain,
+        input: &TxIn,
+        block: (u32, BlockHash),
+    ) -> Option<(usize, HtlcView)> {
+        let outpoint = input.previous_output;
+        let funding = *self.spenders.get(&outpoint.txid)?;
+        let script = input.witness.last()?;
+        let output = self.htlcs.entry(outpoint).or_insert_with(|| HtlcOutput {
+            funding,
+            value: value_of(chain, &outpoint).unwrap_or_default(),
+            script: script.to_vec(),
+            blocks: Blocks::new(),
+        });
+        output.blocks.insert(block);
+        let mut failed = self.failed.iter();
+        let too_early = failed.find(|((_, funding, _), htlc)| output.is_for(funding, htlc));
+        too_early.map(|((host, ..), htlc)| (*host, htlc.clone()))
+    }
+}
+
+fn value_of(chain: &Chain, outpoint: &OutPoint) -> Option<Amount> {
+    let (tx, _) = chain.transaction(&outpoint.txid)?;
+    let vout = usize::try_from(outpoint.vout).ok()?;
+    Some(tx.output.get(vout)?.value)
 }
 
 impl World {
     /// After each block: what it spends.
     pub(crate) fn note_spends(&mut self) {
         let hash = self.chain.tip();
-        let height = self.chain.height();
-        let Some(block) = self.chain.block(&hash).cloned() else {
+        let place = (self.chain.height(), hash);
+        let Some(block) = self.chain.block(&hash) else {
             return;
         };
+        let mut too_early = Vec::new();
         for tx in &block.txdata {
             for input in &tx.input {
                 let outpoint = input.previous_output;
                 if self.fundings.contains_key(&outpoint.txid) {
                     let blocks = self.spends.fundings.entry(outpoint).or_default();
-                    blocks.insert((height, hash));
+                    blocks.insert(place);
                     self.spends.spenders.insert(tx.compute_txid(), outpoint);
-                } else {
-                    self.note_htlc_spend(input, (height, hash));
+                } else if !self.villainy.revoked.contains_key(&outpoint.txid) {
+                    // On a revoked commitment it may be of an HTLC that was settled before, one of an earlier
+                    // attempt of the same payment.
+                    too_early.extend(self.spends.note_htlc(&self.chain, input, place));
                 }
             }
         }
-    }
-
-    fn note_htlc_spend(&mut self, input: &TxIn, block: (u32, BlockHash)) {
-        let outpoint = input.previous_output;
-        let Some(funding) = self.spends.spenders.get(&outpoint.txid).copied() else {
-            return;
-        };
-        // There it may be of an HTLC that was settled before, one of an earlier attempt of the same payment.
-        if self.villainy.revoked.contains_key(&outpoint.txid) {
-            return;
-        }
-        let Some(script) = input.witness.last() else {
-            return;
-        };
-        let value = self.chain.transaction(&outpoint.txid).and_then(|(tx, _)| {
-            let vout = usize::try_from(outpoint.vout).ok()?;
-            Some(tx.output.get(vout)?.value)
-        });
-        let output = self
-            .spends
-            .htlcs
-            .entry(outpoint)
-            .or_insert_with(|| HtlcOutput {
-                funding,
-                value: value.unwrap_or_default(),
-                script: script.to_vec(),
-                blocks: Blocks::new(),
-            });
-        output.blocks.insert(block);
-        let output = output.clone();
-        let mut failed = self.spends.failed.iter();
-        let too_early = failed.find(|(_, _, htlc)| output.is_for(&funding, htlc));
-        if let Some((host, _, htlc)) = too_early.cloned() {
+        for (host, htlc) in too_early {
             self.blame(
                 host,
                 format!("n{host} has failed what {htlc:?} was forwarded for, and its output is spent only now"),
@@ -111,8 +111,8 @@ impl World {
         }
     }
 
-    /// How deep the deepest of these blocks is in the chain as the host's node has heard of it, 1 for its tip. What is
-    /// deeper than all that it keeps is as deep as that.
+    /// How deep the one of these blocks is that is in the chain, as the host's node has heard of it, 1 for its tip. What
+    /// is deeper than all that it keeps is as deep as that.
     fn depth(&self, index: usize, blocks: &Blocks) -> Option<u32> {
         let known = self.hosts[index].node.as_ref()?.chain_tip();
         let tip = known.first()?.height.to_u32();
@@ -144,6 +144,6 @@ impl World {
 
     /// A host counts on an HTLC no more, so no output of it may be spent from now on.
     pub(crate) fn note_failed(&mut self, index: usize, funding: OutPoint, htlc: HtlcView) {
-        self.spends.failed.push((index, funding, htlc));
+        self.spends.failed.insert((index, funding, htlc.id), htlc);
     }
 }

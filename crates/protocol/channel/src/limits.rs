@@ -193,7 +193,7 @@ impl Funded {
             // An `update_fee` may be on its way, to what the estimates ask for.
             let wanted = wanted_feerate(self.core.params.format, ctx.feerates);
             let feerate = spiked(content.feerate).max(wanted);
-            if self.exceeds_dust_exposure(ctx, owner, htlc, feerate) {
+            if self.exceeds_dust_exposure(ctx, owner, htlc, &content, feerate) {
                 return Err(Refusal::DustExposure);
             }
         }
@@ -259,20 +259,17 @@ impl Funded {
     }
 
     /// BOLT 2, Bounding exposure to trimmed in-flight HTLCs: whether `htlc` is trimmed on the commitment
-    /// of `owner` at `feerate` and takes it above the limit.
+    /// of `owner` at `feerate` and takes it above the limit. It is in `content`.
     pub(crate) fn exceeds_dust_exposure(
         &self,
         ctx: &ChannelContext<'_>,
         owner: Side,
         htlc: &CommitmentHtlc,
+        content: &CommitmentContent,
         feerate: FeeratePerKw,
     ) -> bool {
-        let content = self.fullest(owner);
         self.is_trimmed(owner, htlc, feerate)
-            && self
-                .dust_exposure(owner, &content, feerate)
-                .saturating_add(htlc.amount)
-                > ctx.config.max_dust_htlc_exposure
+            && self.dust_exposure(owner, content, feerate) > ctx.config.max_dust_htlc_exposure
     }
 
     /// What is in flight in HTLCs without an output on the commitment of `owner` at `feerate`.

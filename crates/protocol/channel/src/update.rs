@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use fulmen_tx::{CommitmentFormat, CommitmentHtlc, Side};
+use fulmen_tx::{CommitmentContent, CommitmentFormat, CommitmentHtlc, Side};
 use fulmen_types::{FeeratePerKw, HtlcId, Msat, PaymentPreimage};
 use fulmen_wire::{
     UpdateAddHtlc, UpdateFailHtlc, UpdateFailMalformedHtlc, UpdateFee, UpdateFulfillHtlc,
@@ -238,8 +238,10 @@ impl Funded {
             return Err(Rule::HtlcUnaffordable);
         }
         let dust_exposed = [Side::Local, Side::Remote].into_iter().any(|owner| {
-            let feerate = self.fullest(owner).feerate;
-            self.exceeds_dust_exposure(ctx, owner, &on_commitment, feerate)
+            let mut content = self.fullest(owner);
+            content.htlcs.push(on_commitment);
+            let feerate = content.feerate;
+            self.exceeds_dust_exposure(ctx, owner, &on_commitment, &content, feerate)
         });
 
         self.insert(Htlc {
@@ -421,7 +423,7 @@ impl Funded {
         let affordable = [Side::Remote, Side::Local].into_iter().all(|owner| {
             let content = self.fullest(owner);
             let limit = ctx.config.max_dust_htlc_exposure;
-            let exposed = self.raises_dust(owner, feerate, limit);
+            let exposed = self.raises_dust(owner, &content, feerate, limit);
             self.affords(owner, Side::Local, &content, feerate, 0) && !exposed
         });
         if feerate < FeeratePerKw::FLOOR || !affordable {
@@ -437,11 +439,16 @@ impl Funded {
 
     /// Whether `feerate` trims so much more that a limit of dust exposure is passed. With anchors HTLC
     /// transactions carry no fee, so that no feerate trims anything.
-    fn raises_dust(&self, owner: Side, feerate: FeeratePerKw, limit: Msat) -> bool {
-        let content = self.fullest(owner);
+    fn raises_dust(
+        &self,
+        owner: Side,
+        content: &CommitmentContent,
+        feerate: FeeratePerKw,
+        limit: Msat,
+    ) -> bool {
         self.core.params.format == CommitmentFormat::StaticRemoteKey
             && feerate > content.feerate
-            && self.dust_exposure(owner, &content, feerate) > limit
+            && self.dust_exposure(owner, content, feerate) > limit
     }
 
     /// A feerate that no signature covers is replaced by the next.
@@ -490,7 +497,7 @@ impl Funded {
         let limit = limit.saturating_add(limit);
         if [Side::Local, Side::Remote]
             .into_iter()
-            .any(|owner| self.raises_dust(owner, feerate, limit))
+            .any(|owner| self.raises_dust(owner, &self.fullest(owner), feerate, limit))
         {
             return Err(Rule::FeeDustExposure);
         }

@@ -157,12 +157,18 @@ fn dust_is_refused_when_sending_and_flagged_when_receiving() {
     ));
 }
 
-#[test]
-fn a_feerate_that_trims_too_much_is_not_sent() {
+/// A channel whose feerate trims HTLCs.
+fn without_anchors() -> Pair {
     let mut pair = Pair::new();
     let mut request = pair.a.open_request();
     request.channel_type = Some(ChannelType::static_remote_key());
     pair.open(request);
+    pair
+}
+
+#[test]
+fn a_feerate_that_trims_too_much_is_not_sent() {
+    let mut pair = without_anchors();
     pair.a.config.max_dust_htlc_exposure = Msat::from_sat(5_000);
     pair.b.decide = Decide::Never;
     for n in 0..4u8 {
@@ -187,10 +193,7 @@ fn a_feerate_that_crosses_what_it_trims_is_taken() {
     // An output at 1000 sat/kw, and none at 2000.
     let amount = Msat::from_sat(1_500);
     for cut in 0..12 {
-        let mut pair = Pair::new();
-        let mut request = pair.a.open_request();
-        request.channel_type = Some(ChannelType::static_remote_key());
-        pair.open(request);
+        let mut pair = without_anchors();
         for who in [Who::A, Who::B] {
             pair.end(who).config.max_dust_htlc_exposure = Msat::from_sat(2_000);
             pair.end(who).decide = Decide::Never;

@@ -385,6 +385,16 @@ fn a_funding_that_pays_something_else_is_no_channel() {
 }
 
 impl Pair {
+    /// One that is to be announced; its funding is not in a block yet.
+    fn announced() -> Self {
+        let mut pair = Self::new();
+        let mut request = pair.a.open_request();
+        request.announce = true;
+        pair.begin(request);
+        pair.run();
+        pair
+    }
+
     fn funding_of_b(&self) -> bitcoin::Transaction {
         let output = self.b.channel().params().unwrap().funding_txout();
         common::funding_transaction(output.script_pubkey, output.value)
@@ -393,11 +403,7 @@ impl Pair {
 
 #[test]
 fn announced_channels_exchange_signatures_at_depth_six() {
-    let mut pair = Pair::new();
-    let mut request = pair.a.open_request();
-    request.announce = true;
-    pair.begin(request);
-    pair.run();
+    let mut pair = Pair::announced();
     pair.confirm(3);
     pair.run();
     let announced = |end: &common::End| end.has_event(|e| matches!(e, ChannelOutput::Announced(_)));
@@ -443,11 +449,7 @@ fn announced_channels_exchange_signatures_at_depth_six() {
 /// are sent again on the same connection.
 #[test]
 fn a_channel_that_gets_another_place_is_announced_again() {
-    let mut pair = Pair::new();
-    let mut request = pair.a.open_request();
-    request.announce = true;
-    pair.begin(request);
-    pair.run();
+    let mut pair = Pair::announced();
     pair.confirm(6);
     pair.run();
     for who in [Who::A, Who::B] {
@@ -484,11 +486,7 @@ fn a_bad_half_of_the_announcement_is_answered_by_its_rule() {
             Rule::AnnouncementSignature,
         ),
     ] {
-        let mut pair = Pair::new();
-        let mut request = pair.a.open_request();
-        request.announce = true;
-        pair.begin(request);
-        pair.run();
+        let mut pair = Pair::announced();
         pair.confirm(6);
         loop {
             if let Some(Message::AnnouncementSignatures(m)) = pair.a.outbox.front_mut() {

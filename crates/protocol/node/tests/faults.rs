@@ -295,25 +295,8 @@ fn a_node_that_was_down_for_long_waits_a_moment_for_its_peers() {
 #[test]
 fn nothing_is_said_of_a_channel_that_the_peer_ended() {
     let mut world = three();
-    let channel_id = world.channel(0, 1).unwrap().channel_id;
-    let epoch = world.nodes[0].connections[&1];
-    let message = Message::Error(fulmen_wire::Error {
-        channel_id,
-        data: b"over".to_vec(),
-    });
-    let peer = world.id(1);
-    let now = world.now;
-    let input = Input::PeerMessage {
-        peer,
-        epoch,
-        message,
-    };
-    let lane = Lane {
-        peer,
-        epoch,
-        channel: Some(channel_id),
-    };
-    let effects = world.nodes[0].node.handle(now, input);
+    let lane = lane(&world, 1);
+    let effects = peer_says_error(&mut world, lane);
     assert_eq!(in_lane(&effects, lane), ["withdraw"]);
 }
 
@@ -321,11 +304,7 @@ fn nothing_is_said_of_a_channel_that_the_peer_ended() {
 #[test]
 fn the_error_that_a_close_ends_with_is_said() {
     let mut world = three();
-    let lane = Lane {
-        peer: world.id(1),
-        epoch: world.nodes[0].connections[&1],
-        channel: Some(world.channel(0, 1).unwrap().channel_id),
-    };
+    let lane = lane(&world, 1);
     let command = Command::CloseChannel {
         channel: ChannelSelector::Id(lane.channel.unwrap()),
         mode: CloseMode::Force,
@@ -342,11 +321,7 @@ fn the_error_that_a_close_ends_with_is_said() {
 #[test]
 fn what_waits_is_withdrawn_from_a_connection_that_drains() {
     let mut world = three();
-    let lane = Lane {
-        peer: world.id(1),
-        epoch: world.nodes[0].connections[&1],
-        channel: Some(world.channel(0, 1).unwrap().channel_id),
-    };
+    let lane = lane(&world, 1);
     let disconnect = Command::Disconnect {
         peer: lane.peer,
         force: true,
@@ -384,19 +359,8 @@ fn nothing_is_said_of_a_channel_that_never_came_to_be() {
     });
     world.start(0, open);
     world.run();
-    let lane = Lane {
-        peer: world.id(2),
-        epoch: world.nodes[0].connections[&2],
-        channel: Some(world.channel(0, 2).unwrap().channel_id),
-    };
-    let message = Message::Error(fulmen_wire::Error::new(lane.channel.unwrap(), "no"));
-    let input = Input::PeerMessage {
-        peer: lane.peer,
-        epoch: lane.epoch,
-        message,
-    };
-    let now = world.now;
-    let effects = world.nodes[0].node.handle(now, input);
+    let lane = lane(&world, 2);
+    let effects = peer_says_error(&mut world, lane);
     assert_eq!(in_lane(&effects, lane), ["withdraw"]);
     assert!(world.channel(0, 2).is_none());
 }
@@ -437,6 +401,26 @@ fn a_refused_open_withdraws_nothing_of_another_channel() {
     };
     assert_eq!(in_lane(&effects, own), ["error"]);
     assert_eq!(in_lane(&effects, of_channel), [""; 0]);
+}
+
+/// Of 0's channel with a peer.
+fn lane(world: &World, with: usize) -> Lane {
+    Lane {
+        peer: world.id(with),
+        epoch: world.nodes[0].connections[&with],
+        channel: Some(world.channel(0, with).unwrap().channel_id),
+    }
+}
+
+/// The peer ends the channel of a lane.
+fn peer_says_error(world: &mut World, lane: Lane) -> Effects {
+    let error = fulmen_wire::Error::new(lane.channel.unwrap(), "over");
+    let input = Input::PeerMessage {
+        peer: lane.peer,
+        epoch: lane.epoch,
+        message: Message::Error(error),
+    };
+    world.nodes[0].node.handle(world.now, input)
 }
 
 /// What a step says in a lane, in order.
