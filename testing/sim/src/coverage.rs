@@ -61,7 +61,10 @@ const MARKS: &[(&str, &str)] = &[
     ("a reorganisation", "are replaced"),
     ("a disk fails", "can't write to its disk"),
     ("a stall", "stalls from"),
-    ("signer and wallet are away", "signer and wallet are away"),
+    (
+        "signer, wallet and router are away",
+        "signer, wallet and router are away",
+    ),
     ("a connection takes the place of another", "Replaced"),
     ("a peer is told what it did wrong", "ProtocolViolation"),
     ("a payment succeeds", "event: PaymentSucceeded"),

@@ -2,14 +2,9 @@
 
 use std::collections::VecDeque;
 
-use bitcoin::{Transaction, Txid, secp256k1::PublicKey};
-use fulmen_devchain::{PackageTx, Reject, RejectKind};
-use fulmen_node::{
-    ActionKind, Answer, Ask, BroadcastAnswer, CoinPurpose, Effects, Event, Input, Lane, NoteLevel,
-    NumberedEvent, RequestId, UtxoAnswer, WalletError,
-};
-use fulmen_signer::{BroadcastTx, OutMessage, Signer, SigningAnswer};
-use fulmen_types::ShortChannelId;
+use bitcoin::secp256k1::PublicKey;
+use fulmen_node::{ActionKind, Effects, Event, Input, Lane, NoteLevel, NumberedEvent};
+use fulmen_signer::OutMessage;
 use fulmen_wire::Message;
 
 use crate::{
@@ -24,9 +19,6 @@ const REST_MILLIS: u64 = 2_000;
 const CRASH_BLOCKS: u32 = 5;
 /// No step has more actions, whatever its input, and no more of them ever wait.
 const MOST_ACTIONS: usize = 2_000;
-/// The longest that signer and wallet are away, in milliseconds, and in blocks.
-const ABSENCE_MILLIS: u64 = 8_000;
-const ABSENCE_BLOCKS: u64 = 3;
 /// What a node says whose signer is away.
 const SIGNER_IS_AWAY: &str = "the signer does not read onions";
 /// What a node says whose peer has heard earlier that a spike is over.
@@ -132,7 +124,7 @@ impl World {
 
     /// The budget of faults: within so many blocks all nodes must have been up and connected for a while on end, and
     /// able to sign, or deadlines pass that no node can help.
-    fn has_budget(&mut self) -> bool {
+    pub(crate) fn has_budget(&mut self) -> bool {
         let all_up = self
             .hosts
             .iter()
@@ -342,259 +334,6 @@ impl World {
                 let waits = self.plan.faults.absent > 0 && text.starts_with(SIGNER_IS_AWAY);
                 if level == NoteLevel::Error && !waits {
                     self.blame(index, format!("n{index} notes an error: {text}"));
-                }
-            }
-        }
-    }
-
-    /// Whether what a node takes for its tip is so, or was before the last blocks; after a start or a reorganisation
-    /// that it has not heard of it says what was right before.
-    fn is_on_the_best_chain(&self, index: usize) -> bool {
-        let tip = self.hosts[index]
-            .node
-            .as_ref()
-            .map(|node| node.chain_tip()[0]);
-        tip.is_some_and(|tip| self.chain.block_hash(tip.height.to_u32()) == Some(tip.hash))
-    }
-
-    pub(crate) fn is_absent(&self, index: usize) -> bool {
-        self.hosts[index].absent_until > self.now
-    }
-
-    /// Signer and wallet go away until a time.
-    pub(crate) fn go_away(&mut self, index: usize, until: u64) {
-        self.hosts[index].absent_until = until;
-        let boot = self.hosts[index].boot;
-        self.say(format!("n{index}: signer and wallet are away"));
-        self.stats.absences += 1;
-        self.at(until, Happening::Return { host: index, boot });
-    }
-
-    /// What a port says that is away; nothing when it just answers late.
-    fn absent_answer(&mut self, ask: &Ask) -> Option<Answer> {
-        if self.rng.chance(500) {
-            return None;
-        }
-        let away = || WalletError::Unavailable("it is away".into());
-        match ask {
-            Ask::Sign(_) => Some(Answer::Signed(SigningAnswer::Unavailable)),
-            Ask::Funding(_) => Some(Answer::Funding(Err(away()))),
-            Ask::Coins(_) => Some(Answer::Coins(Err(away()))),
-            Ask::WalletSign { .. } => Some(Answer::WalletSigned(Err(away()))),
-            Ask::WalletScript => Some(Answer::WalletScript(Err(away()))),
-            Ask::Route(_) | Ask::ReleaseCoins(_) | Ask::Record(_) | Ask::Utxo(_) => None,
-        }
-    }
-
-    fn ask(&mut self, index: usize, id: RequestId, ask: Ask) {
-        if self.faults.absent > 0
-            && !self.is_absent(index)
-            && self.has_budget()
-            && self.rng.chance(self.faults.absent)
-        {
-            let most = ABSENCE_MILLIS.min(ABSENCE_BLOCKS * self.block_interval());
-            let until = self.now + 1 + self.delay(most);
-            self.go_away(index, until);
-        }
-        let boot = self.hosts[index].boot;
-        let mut delay = self.delay(self.faults.answer);
-        if self.is_absent(index) {
-            if let Some(answer) = self.absent_answer(&ask) {
-                let answer = Box::new(answer);
-                return self.after(
-                    delay,
-                    Happening::Answer {
-                        host: index,
-                        boot,
-                        id,
-                        answer,
-                    },
-                );
-            }
-            if matches!(ask, Ask::Sign(_)) {
-                delay += self.hosts[index].absent_until - self.now;
-            }
-        }
-        let host = &mut self.hosts[index];
-        let height = host
-            .node
-            .as_ref()
-            .map_or(0, |n| n.chain_tip()[0].height.to_u32());
-        let answer = match ask {
-            Ask::Sign(request) => Answer::Signed(host.keys.answer(&request)),
-            Ask::Route(query) => {
-                let Some(node) = host.node.as_mut() else {
-                    return;
-                };
-                let graph = node.graph();
-                let plan = query.find_route(&graph);
-                if plan.as_ref().is_ok_and(|plan| plan.parts.len() > 1) {
-                    self.stats.split += 1;
-                }
-                Answer::Route(plan)
-            }
-            Ask::Funding(request) => {
-                let funding = host.wallet.fund(&self.chain, height, &request);
-                if let Ok(tx) = &funding {
-                    self.fundings.insert(tx.compute_txid(), index);
-                }
-                Answer::Funding(funding)
-            }
-            Ask::Coins(request) => {
-                Answer::Coins(Ok(host.wallet.lease(&self.chain, height, &request)))
-            }
-            Ask::WalletSign { transaction, spent } => {
-                Answer::WalletSigned(host.wallet.sign(transaction, &spent))
-            }
-            Ask::ReleaseCoins(purpose) => {
-                host.wallet.release(&purpose);
-                if matches!(purpose, CoinPurpose::Funding(_)) {
-                    self.say(format!("n{index} gives the coins of a funding back"));
-                }
-                return;
-            }
-            Ask::WalletScript => Answer::WalletScript(Ok(host.wallet.script())),
-            Ask::Record(key) => Answer::Record(host.disk.read(&key)),
-            Ask::Utxo(scid) => Answer::Utxo(self.utxo(scid)),
-        };
-        self.after(
-            delay,
-            Happening::Answer {
-                host: index,
-                boot,
-                id,
-                answer: Box::new(answer),
-            },
-        );
-    }
-
-    fn utxo(&self, scid: ShortChannelId) -> UtxoAnswer {
-        let found = self
-            .chain
-            .block_hash(scid.block())
-            .and_then(|hash| self.chain.block(&hash))
-            .and_then(|block| block.txdata.get(usize::try_from(scid.tx_index()).ok()?))
-            .map(|tx| bitcoin::OutPoint::new(tx.compute_txid(), u32::from(scid.output_index())))
-            .and_then(|outpoint| Some((outpoint, self.chain.coin(&outpoint)?.out.clone())));
-        match found {
-            Some((outpoint, output)) => UtxoAnswer::Unspent { output, outpoint },
-            None => UtxoAnswer::SpentOrUnknown,
-        }
-    }
-
-    fn broadcast(&mut self, index: usize, id: RequestId, package: Vec<BroadcastTx>) {
-        let mut txs: Vec<Transaction> = Vec::new();
-        let mut answer = None;
-        for tx in package {
-            if let Err(what) = self.check_broadcast(index, &tx) {
-                self.blame(index, format!("n{index}: {what}"));
-            }
-            if self.is_absent(index) && !matches!(tx, BroadcastTx::Ready(_)) {
-                answer = Some(BroadcastAnswer::Unsigned("the signer is away".into()));
-                continue;
-            }
-            let revoked = self.revoked_by(index, &tx);
-            match tx.complete(&self.hosts[index].keys) {
-                Ok(tx) => {
-                    let txid = tx.compute_txid();
-                    self.broadcasters.entry(txid).or_insert(index);
-                    if let Some(breach) = revoked {
-                        self.villainy.revoked.insert(txid, breach);
-                    }
-                    txs.push(tx);
-                }
-                Err(error) => {
-                    self.blame(
-                        index,
-                        format!("n{index}: the signer refuses a broadcast: {error:?}"),
-                    );
-                    answer = Some(BroadcastAnswer::Unsigned(format!("{error:?}")));
-                }
-            }
-        }
-        let answer = answer.unwrap_or_else(|| {
-            if self.holds_back(index) {
-                BroadcastAnswer::Accepted
-            } else {
-                self.submit(&txs)
-            }
-        });
-        let ids: Vec<Txid> = txs.iter().map(Transaction::compute_txid).collect();
-        self.say(format!("n{index} broadcasts {ids:?}: {answer:?}"));
-        if let BroadcastAnswer::Other(why) = &answer
-            && self.is_on_the_best_chain(index)
-        {
-            self.blame(
-                index,
-                format!("n{index} broadcasts {ids:?}, which is refused: {why}"),
-            );
-        }
-        let boot = self.hosts[index].boot;
-        let delay = self.delay(self.faults.answer);
-        let answer = Box::new(Answer::Broadcast(answer));
-        self.after(
-            delay,
-            Happening::Answer {
-                host: index,
-                boot,
-                id,
-                answer,
-            },
-        );
-    }
-
-    fn submit(&mut self, txs: &[Transaction]) -> BroadcastAnswer {
-        if let [tx] = txs {
-            return match self.chain.send(tx) {
-                Ok(_) => BroadcastAnswer::Accepted,
-                Err(reject) => self.verdict(tx, &reject),
-            };
-        }
-        let result = self.chain.submit_package(txs);
-        if result.is_ok() {
-            return BroadcastAnswer::Accepted;
-        }
-        // Parts of it may be there already.
-        let mut last = BroadcastAnswer::Known;
-        for tx in txs {
-            match self.chain.send(tx) {
-                Ok(_) => last = BroadcastAnswer::Accepted,
-                Err(reject) => match self.verdict(tx, &reject) {
-                    BroadcastAnswer::Known => {}
-                    other => {
-                        let of_package = result.txs.iter().find_map(|(wtxid, r)| match r {
-                            PackageTx::Refused(reject) if *wtxid == tx.compute_wtxid() => {
-                                Some(self.verdict(tx, reject))
-                            }
-                            _ => None,
-                        });
-                        return of_package.unwrap_or(other);
-                    }
-                },
-            }
-        }
-        last
-    }
-
-    fn verdict(&self, tx: &Transaction, reject: &Reject) -> BroadcastAnswer {
-        let text = format!("{} {}", reject.reason, reject.detail);
-        let known = self.chain.mempool().contains(&tx.compute_txid())
-            || self.chain.confirmations(&tx.compute_txid()) > 0;
-        if known {
-            return BroadcastAnswer::Known;
-        }
-        match reject.kind {
-            RejectKind::MissingInputs => BroadcastAnswer::MissingInputs(text),
-            RejectKind::Reconsiderable => BroadcastAnswer::BelowFloor(text),
-            RejectKind::Conflict => BroadcastAnswer::Conflict(text),
-            RejectKind::Policy | RejectKind::Premature | RejectKind::Consensus => {
-                let has = |word: &str| text.contains(word);
-                if has("fee") {
-                    BroadcastAnswer::BelowFloor(text)
-                } else if has("conflict") || has("replacement") {
-                    BroadcastAnswer::Conflict(text)
-                } else {
-                    BroadcastAnswer::Other(text)
                 }
             }
         }

@@ -95,7 +95,7 @@ pub(crate) struct Host {
     pub(crate) catches_up: bool,
     /// How many times longer than those of others the delays of its blocks may be.
     pub(crate) lag: u64,
-    /// Until when its signer and wallet are away.
+    /// Until when its signer, wallet and router are away.
     pub(crate) absent_until: u64,
     /// Whether its file of the graph survives crashes.
     pub(crate) keeps_graph: bool,

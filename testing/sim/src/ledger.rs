@@ -1,8 +1,5 @@
 //! The ledger: what everybody should have once all is quiet, and once all is back on chain.
 
-use std::collections::BTreeMap;
-
-use bitcoin::OutPoint;
 use fulmen_types::Msat;
 
 use crate::{
@@ -227,65 +224,4 @@ impl World {
             ));
         }
     }
-
-    /// The fees of everything that was mined since the start.
-    fn fees(&self) -> Vec<Fee> {
-        let fundings: BTreeMap<OutPoint, usize> = self
-            .users
-            .channels
-            .iter()
-            .filter_map(|(id, plan)| Some((*self.users.fundings.get(id)?, plan.from)))
-            .collect();
-        let mut fees = Vec::new();
-        for height in self.first_height + 1..=self.chain.height() {
-            let Some(hash) = self.chain.block_hash(height) else {
-                continue;
-            };
-            let Some(block) = self.chain.block(&hash) else {
-                continue;
-            };
-            let spent: BTreeMap<OutPoint, u64> = self
-                .chain
-                .spent_by_block(&hash)
-                .into_iter()
-                .map(|(outpoint, coin)| (outpoint, coin.out.value.to_sat()))
-                .collect();
-            for tx in block.txdata.iter().skip(1) {
-                let value = |outpoint: &OutPoint| {
-                    spent.get(outpoint).copied().or_else(|| {
-                        let parent = block
-                            .txdata
-                            .iter()
-                            .find(|t| t.compute_txid() == outpoint.txid)?;
-                        let vout = usize::try_from(outpoint.vout).ok()?;
-                        parent.output.get(vout).map(|out| out.value.to_sat())
-                    })
-                };
-                let inputs: u64 = tx
-                    .input
-                    .iter()
-                    .filter_map(|i| value(&i.previous_output))
-                    .sum();
-                let outputs: u64 = tx.output.iter().map(|out| out.value.to_sat()).sum();
-                let of_funding = self.fundings.get(&tx.compute_txid()).copied();
-                let of_close = tx
-                    .input
-                    .iter()
-                    .find_map(|i| fundings.get(&i.previous_output));
-                let claim = || self.broadcasters.get(&tx.compute_txid()).copied();
-                let payer = of_funding.or(of_close.copied()).or_else(claim);
-                fees.push(Fee {
-                    payer,
-                    sat: inputs.saturating_sub(outputs),
-                });
-            }
-        }
-        fees
-    }
-}
-
-struct Fee {
-    /// Who paid it, if it was one alone.
-    payer: Option<usize>,
-    sat: u64,
 }

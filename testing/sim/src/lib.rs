@@ -19,6 +19,7 @@
 //! It is not a model of anything: nodes, wire encoding, signatures, scripts and mempool rules are the real
 //! ones. What it grows by are choices ([`plan`]) and checkers.
 
+mod broadcast;
 mod chainside;
 mod check;
 mod coverage;
@@ -28,12 +29,14 @@ mod diagram;
 mod disk;
 mod drive;
 mod early;
+mod fees;
 mod host;
 mod ledger;
 mod net;
 mod outbox;
 mod phase;
 pub mod plan;
+mod ports;
 mod restart;
 mod rng;
 mod shrink;

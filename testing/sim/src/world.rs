@@ -167,7 +167,7 @@ impl Stats {
             ("disconnects", &mut self.disconnects),
             ("stalls", &mut self.stalls),
             ("reconnection races", &mut self.races),
-            ("absences of signer and wallet", &mut self.absences),
+            ("absences of signer, wallet and router", &mut self.absences),
             ("blocks", &mut self.blocks),
             ("empty blocks", &mut self.empty_blocks),
             ("reorganisations", &mut self.reorgs),

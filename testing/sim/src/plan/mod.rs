@@ -195,7 +195,7 @@ pub struct Faults {
     pub race: u64,
     /// A commit fails, or finds the disk full: the node stops and what was not durable is gone.
     pub failing_commit: u64,
-    /// At a question signer and wallet go away for a while.
+    /// At a question signer, wallet and router go away for a while.
     pub absent: u64,
     /// Before a block a transaction is dropped from the mempool.
     pub evict: u64,
