@@ -25,9 +25,10 @@ impl World {
         let seconds = u32::try_from(self.now / 1_000).unwrap_or(u32::MAX);
         self.chain.set_time(seconds.max(self.chain.time()));
         let mut blocks = 1;
-        let room = self.chain.height() > self.first_height + 3;
+        let deepest = self.plan.deepest_reorg;
+        let room = self.chain.height() > self.first_height + deepest + 1;
         if self.faults.reorg > 0 && room && self.rng.chance(self.faults.reorg) {
-            let depth = u32::try_from(self.rng.between(1, 2)).unwrap_or(1);
+            let depth = u32::try_from(self.rng.between(1, deepest.into())).unwrap_or(1);
             let fork = self.chain.height() + 1 - depth;
             if let Some(hash) = self.chain.block_hash(fork)
                 && self.chain.invalidate_block(&hash).is_ok()

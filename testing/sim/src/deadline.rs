@@ -24,8 +24,6 @@ const FULFIL_BLOCKS: u32 = 18;
 const OVERDUE_BLOCKS: u32 = 12;
 /// The least `cltv_expiry_delta`, less what is left of it when a small HTLC is given up.
 const GIVE_UP_BLOCKS: u32 = 34 - 6;
-/// Reorganisations replace no more blocks.
-const DEEPEST_REORG: u32 = 2;
 
 /// An HTLC of a host's channel.
 pub(crate) type Overdue = (usize, [u8; 32], bool, HtlcId);
@@ -178,7 +176,8 @@ impl World {
                 continue;
             }
             let channel_id = channel.channel_id();
-            let stays = |depth: Option<u32>| depth.is_some_and(|depth| depth > DEEPEST_REORG);
+            let deepest = self.plan.deepest_reorg;
+            let stays = |depth: Option<u32>| depth.is_some_and(|depth| depth > deepest);
             let funding = self.users.fundings.get(&channel_id).copied();
             let depth = funding.and_then(|funding| self.spend_depth(index, &funding));
             let Some(funding) = funding.filter(|_| stays(depth)) else {

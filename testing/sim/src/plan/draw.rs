@@ -2,6 +2,7 @@
 
 use super::{
     ChannelPlan, Faults, Limits, PaymentPlan, Plan, Trick, Villain, Visibility, most_cycles,
+    usual_reorg,
 };
 use crate::rng::Rng;
 
@@ -36,6 +37,7 @@ impl Plan {
             feerates: [253, 500, 1_000],
             fee_market: false,
             market_rises: false,
+            deepest_reorg: usual_reorg(),
             cltv_expiry_delta: u16::try_from(rng.between(34, 80)).unwrap_or(34),
             limits: Limits::default(),
             compare_always: rng.chance(20),
@@ -60,6 +62,7 @@ impl Plan {
         draw_rises(rng, &mut plan);
         plan.close_together = rng.chance(300).then(|| rng.below(30_000));
         draw_features(rng, &mut plan);
+        draw_depth(rng, &mut plan);
         plan
     }
 }
@@ -133,6 +136,16 @@ fn draw_rises(rng: &mut Rng, plan: &mut Plan) {
         };
         channel.force_close = channel.force_close.or(Some(closer));
     }
+}
+
+/// Reorganisations as deep as they may be before what they take back was told upstream, and time for them.
+fn draw_depth(rng: &mut Rng, plan: &mut Plan) {
+    if plan.faults.reorg == 0 || !rng.chance(300) {
+        return;
+    }
+    plan.deepest_reorg = u32::try_from(rng.between(3, 5)).unwrap_or(3);
+    plan.cltv_expiry_delta += 12;
+    plan.to_self_delay = plan.to_self_delay.max(24);
 }
 
 /// What is off in most runs, or tight in some.

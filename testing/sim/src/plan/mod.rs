@@ -137,6 +137,10 @@ pub enum Trick {
     },
 }
 
+const fn usual_reorg() -> u32 {
+    2
+}
+
 /// From an expiry to the next are 34 blocks: what is left of them is for the close, the depth of the claim, and the
 /// budget of faults.
 const fn most_cycles() -> u32 {
@@ -177,7 +181,7 @@ pub struct Faults {
     pub crash: u64,
     /// Disconnect after a delivered message.
     pub disconnect: u64,
-    /// A block is followed by a reorganisation of up to two blocks.
+    /// A block comes with a reorganisation, as deep as [`Plan::deepest_reorg`] at the most.
     pub reorg: u64,
     /// The longest delay of a message, in milliseconds.
     pub delay: u64,
@@ -266,6 +270,9 @@ pub struct Plan {
     /// Whether feerates rise for good while what was closed by force is claimed.
     #[serde(default)]
     pub market_rises: bool,
+    /// How many blocks a reorganisation replaces at the most.
+    #[serde(default = "usual_reorg")]
+    pub deepest_reorg: u32,
     /// `cltv_expiry_delta` that everybody asks for.
     pub cltv_expiry_delta: u16,
     /// What nodes allow.
