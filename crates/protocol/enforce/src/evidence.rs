@@ -37,7 +37,7 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// Every HTLC of an unrevoked commitment, once each: the id is unique per side that offered.
+    /// Every HTLC of an unrevoked commitment, once each, those of ours first: the id is unique per side that offered.
     pub(crate) fn htlcs(&self) -> Vec<&CommitmentHtlc> {
         let contents = self
             .holder

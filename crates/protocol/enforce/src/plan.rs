@@ -6,7 +6,7 @@ use alloc::{
 };
 
 use bitcoin::{Amount, OutPoint};
-use fulmen_tx::{ClaimKind, ClaimLockTime, Side};
+use fulmen_tx::{BuiltCommitment, ClaimKind, ClaimLockTime, CommitmentHtlc, Side};
 use fulmen_types::{BlockHeight, FeeratePerKw};
 
 use crate::{
@@ -341,35 +341,49 @@ impl Resolution {
         }
     }
 
-    /// When our commitment should confirm: in time for its most urgent HTLC.
+    /// Whether there is something to lose in an HTLC as long as no commitment is in a block. What is on the peer's
+    /// alone is not safe either: until ours is in a block the peer may still broadcast that.
+    fn hangs(&self, htlc: &CommitmentHtlc, is_on_ours: bool) -> bool {
+        let known = self.state.preimages.contains_key(&htlc.payment_hash);
+        match htlc.offered_by {
+            Side::Local => is_on_ours || !known,
+            Side::Remote => known,
+        }
+    }
+
+    /// When our commitment should confirm: in time for the most urgent HTLC of any unrevoked commitment.
     pub(crate) fn commitment_deadline(&self) -> Option<BlockHeight> {
-        let holder = self.evidence.holder.as_ref()?;
-        let deadlines = holder.content.htlcs.iter().filter_map(|htlc| {
+        let ours = self.evidence.holder.as_ref()?.content.htlcs.len();
+        let htlcs = self.evidence.htlcs().into_iter().enumerate();
+        let hanging = htlcs.filter(|(place, htlc)| self.hangs(htlc, *place < ours));
+        let deadlines = hanging.map(|(_, htlc)| {
             let expiry = htlc.cltv_expiry.to_height();
             match htlc.offered_by {
-                Side::Local => Some(expiry.plus(TIMEOUT_GRACE)),
-                Side::Remote => self
-                    .state
-                    .preimages
-                    .contains_key(&htlc.payment_hash)
-                    .then(|| expiry.minus(SUCCESS_MARGIN)),
+                Side::Local => expiry.plus(TIMEOUT_GRACE),
+                Side::Remote => expiry.minus(SUCCESS_MARGIN),
             }
         });
         deadlines.min()
     }
 
-    /// What is at stake until our commitment confirms: its HTLCs, and this share of our balance, in percent.
+    /// What is at stake until our commitment confirms: HTLCs, and this share of our balance, in percent.
     pub(crate) fn commitment_stake(&self, percent: u64) -> Amount {
         let Some(built) = &self.known.holder else {
             return Amount::ZERO;
         };
-        let value = |vout: u32| built.txout(vout).map_or(Amount::ZERO, |o| o.value);
-        let claimable = built.htlcs.iter().filter(|(htlc, _)| {
-            htlc.offered_by == Side::Local || self.state.preimages.contains_key(&htlc.payment_hash)
-        });
-        let htlcs = build::sum(claimable.map(|(_, vout)| value(*vout)));
-        let main = built.to_local_vout.map_or(Amount::ZERO, value);
-        build::sum([htlcs, percent_floor(main, percent)])
+        let mut seen = BTreeSet::new();
+        let mut of = |commitment: &BuiltCommitment, is_ours: bool| {
+            let outputs = commitment.htlcs.iter().filter(|(htlc, _)| {
+                seen.insert((htlc.offered_by, htlc.id)) && self.hangs(htlc, is_ours)
+            });
+            let values = outputs.filter_map(|(_, vout)| Some(commitment.txout(*vout)?.value));
+            build::sum(values)
+        };
+        let main = built.to_local_vout.and_then(|vout| built.txout(vout));
+        let main = main.map_or(Amount::ZERO, |out| out.value);
+        let ours = of(built, true);
+        let theirs = self.known.counterparty.iter().map(|c| of(c, false));
+        build::sum(theirs.chain([ours, percent_floor(main, percent)]))
     }
 
     fn wants_child(&self, ctx: &EnforceContext<'_>) -> bool {

@@ -9,7 +9,7 @@ use bitcoin::{Amount, OutPoint, Transaction, TxIn, TxOut};
 use common::{CURRENT, World, content, feerates, htlc, preimage};
 use fulmen_devchain::Policy;
 use fulmen_enforce::{
-    EnforceEvent, EnforceInput, RESERVED_HTLCS_PER_CHANNEL, Start, required_reserve,
+    EnforceEvent, EnforceInput, Evidence, RESERVED_HTLCS_PER_CHANNEL, Start, required_reserve,
 };
 use fulmen_tx::{BuiltCommitment, CommitmentFormat, CommitmentHtlc, Side};
 use fulmen_types::{FeeratePerKw, HtlcId};
@@ -87,7 +87,33 @@ fn the_child_pays_more_towards_the_deadline() {
     }
 }
 
-/// A commitment without HTLCs that nobody mines.
+/// An HTLC that only a commitment of the peer's has is in danger until ours is in a block: the peer may broadcast its
+/// own and show the preimage once nobody can take anything back upstream any more.
+#[test]
+fn an_htlc_of_the_peers_commitment_alone_is_in_a_hurry() {
+    // What is fulfilled already is not.
+    for (is_fulfilled, hurries) in [(false, true), (true, false)] {
+        let mut world = World::new(ANCHORS);
+        let expiry = world.height() + 10;
+        let (mut alices, _) = world.evidence(&content(CURRENT, &[], 300), &[]);
+        let offered = htlc(0, Side::Local, 500_000, 3, expiry);
+        let next = world.theirs(&content(CURRENT + 1, &[offered], 300));
+        alices.counterparty.push(next);
+        if is_fulfilled {
+            alices.preimages.push(preimage(3));
+        }
+        let mut waiting = Waiting::start(world, alices, 3_000);
+        let mut paid = Vec::new();
+        for _ in 0..30 {
+            empty_block(&mut waiting.world);
+            paid.push(waiting.feerate());
+        }
+        assert!(paid.is_sorted(), "{paid:?}");
+        assert_eq!(paid.last() > Some(&(4 * paid[0])), hurries, "{paid:?}");
+    }
+}
+
+/// A commitment that nobody mines, without HTLCs on it.
 struct Waiting {
     world: World,
     commitment: BuiltCommitment,
@@ -99,6 +125,10 @@ impl Waiting {
     fn at(sat_per_kw: u32) -> Self {
         let mut world = World::new(ANCHORS);
         let (alices, _) = world.evidence(&content(CURRENT, &[], 300), &[]);
+        Self::start(world, alices, sat_per_kw)
+    }
+
+    fn start(mut world: World, alices: Evidence, sat_per_kw: u32) -> Self {
         let holder = alices.holder.as_ref().unwrap();
         let commitment = holder.build(&world.secp, &alices.params);
         let values = (0u32..)
