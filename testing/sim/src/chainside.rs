@@ -111,11 +111,7 @@ impl World {
             self.chain.generate_to_script(1, &burn_script());
             return;
         }
-        let least = if self.plan.fee_market && self.phase != Phase::Over {
-            u64::from(self.plan.feerates[0])
-        } else {
-            0
-        };
+        let least = u64::from(self.least_feerate());
         let mut txs: Vec<Transaction> = Vec::new();
         for cluster in self.chain.mempool().linearized() {
             for chunk in cluster {
@@ -132,6 +128,15 @@ impl World {
         if let Err(reject) = self.chain.generate_block(&txs, &burn_script()) {
             self.fail(format!("the miner's block is refused: {reject:?}"));
         }
+    }
+
+    /// What a miner asks for at least.
+    pub(crate) fn least_feerate(&self) -> u32 {
+        if !self.plan.fee_market || self.phase == Phase::Over {
+            return 0;
+        }
+        let is_hidden = matches!(self.phase, Phase::Pay | Phase::Heal);
+        self.plan.feerates[0] * if is_hidden { self.plan.miners_ask } else { 1 }
     }
 
     /// Miners ask for more from now on, for good, while claims wait for them already.

@@ -1,8 +1,8 @@
 //! How a plan is drawn.
 
 use super::{
-    ChannelPlan, Faults, Limits, PaymentPlan, Plan, Trick, Villain, Visibility, most_cycles,
-    usual_reorg,
+    ChannelPlan, Faults, Limits, PaymentPlan, Plan, Trick, Villain, Visibility, as_estimated,
+    most_cycles, usual_reorg,
 };
 use crate::rng::Rng;
 
@@ -36,6 +36,7 @@ impl Plan {
             feerate_change: if rng.chance(500) { 300 } else { 0 },
             feerates: [253, 500, 1_000],
             fee_market: false,
+            miners_ask: as_estimated(),
             market_rises: false,
             deepest_reorg: usual_reorg(),
             cltv_expiry_delta: u16::try_from(rng.between(34, 80)).unwrap_or(34),
@@ -63,6 +64,9 @@ impl Plan {
         plan.close_together = rng.chance(300).then(|| rng.below(30_000));
         draw_features(rng, &mut plan);
         draw_depth(rng, &mut plan);
+        if plan.fee_market && rng.chance(400) {
+            plan.miners_ask = u32::try_from(rng.between(2, 3)).unwrap_or(2);
+        }
         plan
     }
 }

@@ -137,6 +137,10 @@ pub enum Trick {
     },
 }
 
+const fn as_estimated() -> u32 {
+    1
+}
+
 const fn usual_reorg() -> u32 {
     2
 }
@@ -267,6 +271,9 @@ pub struct Plan {
     pub feerates: [u32; 3],
     /// Whether miners leave out what pays less than the background feerate.
     pub fee_market: bool,
+    /// How many times the background feerate they ask for as long as there are payments, whatever estimates say.
+    #[serde(default = "as_estimated")]
+    pub miners_ask: u32,
     /// Whether feerates rise for good while what was closed by force is claimed.
     #[serde(default)]
     pub market_rises: bool,
