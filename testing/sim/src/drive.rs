@@ -34,7 +34,7 @@ impl World {
 
     pub(crate) fn feed_all(&mut self, host: usize, mut inputs: VecDeque<Input>) {
         while let Some(input) = inputs.pop_front() {
-            let now = self.timestamp();
+            let now = self.timestamp(host);
             let Some(node) = self.hosts[host].node.as_mut() else {
                 return;
             };
@@ -62,7 +62,10 @@ impl World {
         }
         let host = &mut self.hosts[index];
         let boot = host.boot;
-        let wake = effects.next_wake.map(|at| at.to_millis().max(self.now + 1));
+        let ahead = host.clock;
+        let wake = effects
+            .next_wake
+            .map(|at| at.to_millis().saturating_sub(ahead).max(self.now + 1));
         let new_wake = wake.filter(|at| {
             host.wake
                 .is_none_or(|known| known <= self.now || *at < known)

@@ -95,6 +95,8 @@ pub(crate) struct Host {
     pub(crate) catches_up: bool,
     /// How many times longer than those of others the delays of its blocks may be.
     pub(crate) lag: u64,
+    /// How far its clock is ahead, in milliseconds.
+    pub(crate) clock: u64,
     /// Until when its signer, wallet and router are away.
     pub(crate) absent_until: u64,
     /// Whether its file of the graph survives crashes.

@@ -103,7 +103,7 @@ impl World {
         if self.is_villain(index) {
             return;
         }
-        let now = self.timestamp();
+        let now = self.timestamp(index);
         let entropy = self.rng.bytes32();
         let host = &self.hosts[index];
         let mut disk = host.disk.clone();

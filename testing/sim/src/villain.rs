@@ -235,7 +235,7 @@ impl World {
         let boot = Boot {
             entropy: self.rng.bytes32(),
         };
-        let now = self.timestamp();
+        let now = self.timestamp(host);
         let ghost = self.villainy.snapshots.get(place).and_then(|disk| {
             let host = &self.hosts[host];
             Node::restore(host.config.clone(), host.id, &boot, now, &disk.records()).ok()

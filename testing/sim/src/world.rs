@@ -433,8 +433,8 @@ impl World {
         self.hosts[host].node.is_some() && self.hosts[host].boot == boot
     }
 
-    pub(crate) fn timestamp(&self) -> Timestamp {
-        Timestamp::new(self.now)
+    pub(crate) fn timestamp(&self, host: usize) -> Timestamp {
+        Timestamp::new(self.now + self.hosts[host].clock)
     }
 
     /// Milliseconds since the run began.
@@ -480,7 +480,10 @@ impl World {
         if self.hosts[index].node.is_some() {
             return;
         }
-        let now = self.timestamp();
+        if self.faults.clock > 0 {
+            self.hosts[index].clock = self.rng.below(self.faults.clock);
+        }
+        let now = self.timestamp(index);
         let tip = BlockId {
             height: BlockHeight::new(self.chain.height()),
             hash: self.chain.tip(),
@@ -583,6 +586,7 @@ fn new_host(index: usize, plan: &Plan, rng: &mut Rng) -> Host {
         catches_up: false,
         lag: rng.below(4),
         absent_until: 0,
+        clock: 0,
         keeps_graph: rng.chance(500),
         graph: None,
         events: BTreeMap::new(),

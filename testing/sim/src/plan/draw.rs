@@ -64,6 +64,9 @@ impl Plan {
         plan.close_together = rng.chance(300).then(|| rng.below(30_000));
         draw_features(rng, &mut plan);
         draw_depth(rng, &mut plan);
+        if rng.chance(400) {
+            plan.faults.clock = rng.between(1_000, 3_000_000);
+        }
         if plan.fee_market && rng.chance(400) {
             plan.miners_ask = u32::try_from(rng.between(2, 3)).unwrap_or(2);
         }
@@ -296,5 +299,6 @@ fn draw_faults(rng: &mut Rng) -> Faults {
         empty_block: some(300, 400),
         censor: some(300, 300),
         spike: some(200, 100),
+        clock: 0,
     }
 }

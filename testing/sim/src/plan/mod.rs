@@ -213,11 +213,13 @@ pub struct Faults {
     pub censor: u64,
     /// Feerates rise at once by a factor of up to eight for some blocks.
     pub spike: u64,
+    /// How far clocks are ahead at the most, another time after each start, in milliseconds.
+    pub clock: u64,
 }
 
 impl Faults {
     /// Every kind by its name, for who leaves kinds out.
-    pub fn kinds(&mut self) -> [(&'static str, &mut u64); 15] {
+    pub fn kinds(&mut self) -> [(&'static str, &mut u64); 16] {
         [
             ("crash", &mut self.crash),
             ("disconnect", &mut self.disconnect),
@@ -234,6 +236,7 @@ impl Faults {
             ("empty_block", &mut self.empty_block),
             ("censor", &mut self.censor),
             ("spike", &mut self.spike),
+            ("clock", &mut self.clock),
         ]
     }
 }
