@@ -65,7 +65,7 @@ impl Plan {
         draw_features(rng, &mut plan);
         draw_depth(rng, &mut plan);
         if rng.chance(400) {
-            plan.faults.clock = rng.between(1_000, 3_000_000);
+            plan.faults.clock = rng.between(1_000, 600_000);
         }
         if plan.fee_market && rng.chance(400) {
             plan.miners_ask = u32::try_from(rng.between(2, 3)).unwrap_or(2);
