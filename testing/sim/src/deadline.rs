@@ -25,6 +25,10 @@ const OVERDUE_BLOCKS: u32 = 12;
 /// The least `cltv_expiry_delta`, less what is left of it when a small HTLC is given up.
 const GIVE_UP_BLOCKS: u32 = 34 - 6;
 
+/// Ten ninths of what an HTLC transaction with a coin and change weighs: the fee of a claim that takes nine tenths of
+/// what it claims.
+pub(crate) const CLAIM_WEIGHT: u64 = 1_280;
+
 /// An HTLC of a host's channel.
 pub(crate) type Overdue = (usize, [u8; 32], bool, HtlcId);
 
@@ -149,10 +153,9 @@ impl World {
         is_late && htlc.amount.to_msat() <= self.most_given_up()
     }
 
-    /// The greatest amount that a node may give up, in msat: ten ninths of what an HTLC transaction with a coin and
-    /// change weighs, at the highest feerate of the run.
+    /// The greatest amount that a node may give up, in msat: what its claim costs at the highest feerate of the run.
     pub(crate) fn most_given_up(&self) -> u64 {
-        u64::from(self.highest_feerate) * 1_280
+        u64::from(self.highest_feerate) * CLAIM_WEIGHT
     }
 
     /// HTLCs that somebody counts on no more are removed irrevocably, or their channel ended in a block that

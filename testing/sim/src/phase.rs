@@ -6,6 +6,7 @@ use fulmen_gossip::Direction;
 use fulmen_node::{ChannelState, Node};
 
 use crate::{
+    deadline::CLAIM_WEIGHT,
     plan::{Faults, PaymentPlan, Trick, Visibility},
     user::{Stage, TaskKind},
     world::{Happening, World},
@@ -269,7 +270,8 @@ impl World {
     /// Whether an HTLC of so much may lie on chain until fees fall: it is worth less than what the miners of this
     /// run ask for its claim, and while nobody claims it its payer can't know how it ends.
     fn waits_for_the_market(&self, amount_msat: u64) -> bool {
-        self.plan.fee_market && self.may_be_trimmed(amount_msat)
+        let claim = u64::from(self.least_feerate()) * CLAIM_WEIGHT;
+        self.plan.fee_market && (amount_msat < claim || self.may_be_trimmed(amount_msat))
     }
 
     fn is_closed(&self) -> bool {

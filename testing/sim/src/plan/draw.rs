@@ -68,7 +68,11 @@ impl Plan {
             plan.faults.clock = rng.between(1_000, 600_000);
         }
         if plan.fee_market && rng.chance(400) {
-            plan.miners_ask = u32::try_from(rng.between(2, 3)).unwrap_or(2);
+            let times = u32::try_from(rng.between(2, 3)).unwrap_or(2);
+            // No more than they ask for elsewhere, or small HTLCs wait on chain for ever.
+            if plan.feerates[0] * times <= 2_530 {
+                plan.miners_ask = times;
+            }
         }
         plan
     }
