@@ -73,6 +73,7 @@ impl World {
                 // An HTLC without an output, or one that is not worth its claim, is lost to whom has it, when its
                 // channel is closed by force.
                 (_, _) if self.may_be_trimmed(payment.amount_msat) => {}
+                (_, _) if self.waits_for_the_market(payment.amount_msat) => {}
                 (_, _) if self.users.given_up_hashes.contains(&hash) => {}
                 (sent, received) => {
                     self.fail(format!(

@@ -499,12 +499,16 @@ impl Node {
         });
     }
 
-    /// No channel is left with this peer.
+    /// A channel with this peer is gone.
     pub(crate) fn release_peer(&mut self, step: &mut Step, peer: PublicKey) {
-        if !self.channels_of(&peer).is_empty() {
+        let channels = self.channels_of(&peer);
+        // One that is still being opened does not survive a restart.
+        if !channels.iter().any(|id| self.has_records(id)) {
+            step.batch.delete(peer_key(&peer));
+        }
+        if !channels.is_empty() {
             return;
         }
-        step.batch.delete(peer_key(&peer));
         step.act(ActionKind::StopConnecting { peer });
         // Strangers who come, open nothing and go must leave nothing behind.
         let is_gone = self

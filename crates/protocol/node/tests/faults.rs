@@ -349,20 +349,31 @@ fn nothing_is_said_of_a_channel_that_never_came_to_be() {
     let mut world = three();
     world.connect(0, 2);
     world.silent = vec![2];
-    let open = Command::OpenChannel(OpenChannelCommand {
-        peer: world.id(2),
-        amount: Amount::from_sat(500_000),
-        push: Msat::ZERO,
-        announce: true,
-        feerate: None,
-        channel_type: None,
-    });
+    let open = open_with(&world, 2);
     world.start(0, open);
     world.run();
     let lane = lane(&world, 2);
     let effects = peer_says_error(&mut world, lane);
     assert_eq!(in_lane(&effects, lane), ["withdraw"]);
     assert!(world.channel(0, 2).is_none());
+}
+
+/// Where a peer listens is on disk for as long as there is a channel with it that survives a restart. One that is being
+/// opened does not.
+#[test]
+fn an_open_that_is_under_way_leaves_no_record_of_its_peer() {
+    let mut world = three();
+    world.connect(0, 2);
+    let open = open_with(&world, 0);
+    world.command(2, open).unwrap();
+    let funded = lane(&world, 2);
+    world.silent = vec![2];
+    let open = open_with(&world, 2);
+    world.start(0, open);
+    world.run();
+    world.give(0, error_in(funded));
+    assert!(world.channel(0, 2).is_some());
+    assert_eq!(world.nodes[0].records(), world.nodes[0].node.records());
 }
 
 /// Who asks for a new channel under the name of one that lives gets an error, and that channel goes on.
@@ -403,6 +414,17 @@ fn a_refused_open_withdraws_nothing_of_another_channel() {
     assert_eq!(in_lane(&effects, of_channel), [""; 0]);
 }
 
+fn open_with(world: &World, peer: usize) -> Command {
+    Command::OpenChannel(OpenChannelCommand {
+        peer: world.id(peer),
+        amount: Amount::from_sat(500_000),
+        push: Msat::ZERO,
+        announce: true,
+        feerate: None,
+        channel_type: None,
+    })
+}
+
 /// Of 0's channel with a peer.
 fn lane(world: &World, with: usize) -> Lane {
     Lane {
@@ -414,13 +436,16 @@ fn lane(world: &World, with: usize) -> Lane {
 
 /// The peer ends the channel of a lane.
 fn peer_says_error(world: &mut World, lane: Lane) -> Effects {
+    world.nodes[0].node.handle(world.now, error_in(lane))
+}
+
+fn error_in(lane: Lane) -> Input {
     let error = fulmen_wire::Error::new(lane.channel.unwrap(), "over");
-    let input = Input::PeerMessage {
+    Input::PeerMessage {
         peer: lane.peer,
         epoch: lane.epoch,
         message: Message::Error(error),
-    };
-    world.nodes[0].node.handle(world.now, input)
+    }
 }
 
 /// What a step says in a lane, in order.
