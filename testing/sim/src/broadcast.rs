@@ -5,7 +5,7 @@ use fulmen_devchain::{PackageTx, Reject, RejectKind};
 use fulmen_node::{Answer, BroadcastAnswer, RequestId};
 use fulmen_signer::BroadcastTx;
 
-use crate::world::{Happening, World};
+use crate::world::World;
 
 impl World {
     /// A node hands out transactions for the network.
@@ -59,18 +59,8 @@ impl World {
                 format!("n{index} broadcasts {ids:?}, which is refused: {why}"),
             );
         }
-        let boot = self.hosts[index].boot;
         let delay = self.delay(self.faults.answer);
-        let answer = Box::new(Answer::Broadcast(answer));
-        self.after(
-            delay,
-            Happening::Answer {
-                host: index,
-                boot,
-                id,
-                answer,
-            },
-        );
+        self.answer(index, delay, id, Answer::Broadcast(answer));
     }
 
     fn submit(&mut self, txs: &[Transaction]) -> BroadcastAnswer {

@@ -131,12 +131,18 @@ impl World {
     }
 
     /// What a miner asks for at least.
-    pub(crate) fn least_feerate(&self) -> u32 {
-        if !self.plan.fee_market || self.phase == Phase::Over {
-            return 0;
+    fn least_feerate(&self) -> u32 {
+        match self.phase {
+            Phase::Over => 0,
+            _ if !self.plan.fee_market => 0,
+            Phase::Pay | Phase::Heal => self.market_feerate(),
+            Phase::Open | Phase::Close | Phase::Settle => self.plan.feerates[0],
         }
-        let is_hidden = matches!(self.phase, Phase::Pay | Phase::Heal);
-        self.plan.feerates[0] * if is_hidden { self.plan.miners_ask } else { 1 }
+    }
+
+    /// What miners ask for at least while there are payments, where there is a market.
+    pub(crate) fn market_feerate(&self) -> u32 {
+        self.plan.feerates[0] * self.plan.miners_ask
     }
 
     /// Miners ask for more from now on, for good, while claims wait for them already.

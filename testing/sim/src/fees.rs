@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use bitcoin::{Amount, OutPoint, Sequence, Transaction, TxIn, TxOut, Txid};
+use fulmen_devchain::Chain;
+use fulmen_tx::ANCHOR_VALUE;
 
 use crate::world::World;
 
@@ -14,8 +16,6 @@ const CHEAP: u64 = 253;
 const INCREMENT: u64 = 250;
 /// Change of less is left to the miners.
 const CHANGE_SAT: u64 = 600;
-/// An output that is there to raise a commitment's fee.
-const ANCHOR_SAT: u64 = 330;
 
 /// What one transaction paid to the miners.
 pub(crate) struct Fee {
@@ -46,7 +46,7 @@ impl World {
                 let inputs: u64 = tx
                     .input
                     .iter()
-                    .filter_map(|i| self.output_of(&i.previous_output, &block.txdata))
+                    .filter_map(|i| output_of(&self.chain, &block.txdata, &i.previous_output))
                     .map(|out| out.value.to_sat())
                     .sum();
                 let outputs: u64 = tx.output.iter().map(|out| out.value.to_sat()).sum();
@@ -82,7 +82,7 @@ impl World {
             .iter()
             .map(|i| {
                 let outpoint = i.previous_output;
-                Some((outpoint, self.output_of(&outpoint, package)?))
+                Some((outpoint, output_of(&self.chain, package, &outpoint)?))
             })
             .collect();
         let Some(inputs) = inputs else {
@@ -100,16 +100,16 @@ impl World {
         let mut stake = 0;
         let wallet = self.hosts[index].wallet.script();
         for (outpoint, out) in &inputs {
-            let value = out.value.to_sat();
             if out.script_pubkey == wallet {
                 continue;
             }
-            if value != ANCHOR_SAT {
-                stake += value;
-            } else if let Some(commitment) = self.parent(outpoint, package) {
+            if out.value != ANCHOR_VALUE {
+                stake += out.value.to_sat();
+            } else if let Some(commitment) = parent(&self.chain, package, outpoint) {
                 weight += commitment.weight().to_wu();
-                let outputs = commitment.output.iter().map(|out| out.value.to_sat());
-                stake += outputs.filter(|sat| *sat != ANCHOR_SAT).sum::<u64>();
+                let outputs = commitment.output.iter().map(|out| out.value);
+                let sum: Amount = outputs.filter(|value| *value != ANCHOR_VALUE).sum();
+                stake += sum.to_sat();
             }
         }
         let most = (stake * MOST_PERCENT / 100 + weight * INCREMENT / 1_000)
@@ -123,20 +123,24 @@ impl World {
         }
         Ok(())
     }
+}
 
-    fn parent(&self, outpoint: &OutPoint, package: &[Transaction]) -> Option<Transaction> {
-        let here = package.iter().find(|tx| tx.compute_txid() == outpoint.txid);
-        here.cloned().or_else(|| {
-            let (tx, _) = self.chain.transaction(&outpoint.txid)?;
-            Some(tx)
-        })
-    }
+/// The transaction that has an output: of the package, or in the mempool or the chain.
+fn parent(chain: &Chain, package: &[Transaction], outpoint: &OutPoint) -> Option<Transaction> {
+    let here = package.iter().find(|tx| tx.compute_txid() == outpoint.txid);
+    here.cloned()
+        .or_else(|| Some(chain.transaction(&outpoint.txid)?.0))
+}
 
-    fn output_of(&self, outpoint: &OutPoint, package: &[Transaction]) -> Option<TxOut> {
-        if let Some(coin) = self.chain.coin(outpoint) {
-            return Some(coin.out.clone());
-        }
-        let vout = usize::try_from(outpoint.vout).ok()?;
-        self.parent(outpoint, package)?.output.get(vout).cloned()
+/// An output, spent or not.
+pub(crate) fn output_of(
+    chain: &Chain,
+    package: &[Transaction],
+    outpoint: &OutPoint,
+) -> Option<TxOut> {
+    if let Some(coin) = chain.coin(outpoint) {
+        return Some(coin.out.clone());
     }
+    let vout = usize::try_from(outpoint.vout).ok()?;
+    parent(chain, package, outpoint)?.output.get(vout).cloned()
 }

@@ -270,7 +270,7 @@ impl World {
     /// Whether an HTLC of so much may lie on chain until fees fall: it is worth less than what the miners of this
     /// run ask for its claim, and while nobody claims it its payer can't know how it ends.
     pub(crate) fn waits_for_the_market(&self, amount_msat: u64) -> bool {
-        let asked = u64::from(self.plan.feerates[0] * self.plan.miners_ask);
+        let asked = u64::from(self.market_feerate());
         let is_poor = !self.forced.is_empty() && amount_msat < asked * CLAIM_WEIGHT;
         self.plan.fee_market && (is_poor || self.may_be_trimmed(amount_msat))
     }

@@ -51,20 +51,10 @@ impl World {
             let until = self.now + 1 + self.delay(most);
             self.go_away(index, until);
         }
-        let boot = self.hosts[index].boot;
         let mut delay = self.delay(self.faults.answer);
         if self.is_absent(index) {
             if let Some(answer) = self.absent_answer(&ask) {
-                let answer = Box::new(answer);
-                return self.after(
-                    delay,
-                    Happening::Answer {
-                        host: index,
-                        boot,
-                        id,
-                        answer,
-                    },
-                );
+                return self.answer(index, delay, id, answer);
             }
             if !matches!(ask, Ask::ReleaseCoins(_) | Ask::Record(_) | Ask::Utxo(_)) {
                 delay += self.hosts[index].absent_until - self.now;
@@ -112,15 +102,18 @@ impl World {
             Ask::Record(key) => Answer::Record(host.disk.read(&key)),
             Ask::Utxo(scid) => Answer::Utxo(self.utxo(scid)),
         };
-        self.after(
-            delay,
-            Happening::Answer {
-                host: index,
-                boot,
-                id,
-                answer: Box::new(answer),
-            },
-        );
+        self.answer(index, delay, id, answer);
+    }
+
+    /// A node that runs until then hears the answer to its question.
+    pub(crate) fn answer(&mut self, index: usize, delay: u64, id: RequestId, answer: Answer) {
+        let happening = Happening::Answer {
+            host: index,
+            boot: self.hosts[index].boot,
+            id,
+            answer: Box::new(answer),
+        };
+        self.after(delay, happening);
     }
 
     fn utxo(&self, scid: ShortChannelId) -> UtxoAnswer {

@@ -10,7 +10,7 @@ use fulmen_channel::HtlcView;
 use fulmen_devchain::Chain;
 use fulmen_types::{HtlcId, PaymentHash};
 
-use crate::world::World;
+use crate::{fees::output_of, world::World};
 
 /// The blocks that hold a spend, on any branch.
 type Blocks = BTreeSet<(u32, BlockHash)>;
@@ -63,7 +63,7 @@ impl Spends {
         let script = input.witness.last()?;
         let output = self.htlcs.entry(outpoint).or_insert_with(|| HtlcOutput {
             funding,
-            value: value_of(chain, &outpoint).unwrap_or_default(),
+            value: output_of(chain, &[], &outpoint).map_or(Amount::ZERO, |out| out.value),
             script: script.to_vec(),
             blocks: Blocks::new(),
         });
@@ -72,12 +72,6 @@ impl Spends {
         let too_early = failed.find(|((_, funding, _), htlc)| output.is_for(funding, htlc));
         too_early.map(|((host, ..), htlc)| (*host, htlc.clone()))
     }
-}
-
-fn value_of(chain: &Chain, outpoint: &OutPoint) -> Option<Amount> {
-    let (tx, _) = chain.transaction(&outpoint.txid)?;
-    let vout = usize::try_from(outpoint.vout).ok()?;
-    Some(tx.output.get(vout)?.value)
 }
 
 impl World {
